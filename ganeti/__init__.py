@@ -1,0 +1,1 @@
+"""Cluster manager for virtual machines: daemons, operations and plugins."""

@@ -1,0 +1,1 @@
+"""Composition roots: each daemon built from its parts."""

@@ -1,0 +1,1 @@
+"""QEMU: command line, monitor, runtime state and migration."""

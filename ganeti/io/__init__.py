@@ -1,0 +1,1 @@
+"""This machine as daemons see it: processes, files, journal, certificates."""

@@ -1,0 +1,1 @@
+"""Query fields: one row per field, one module per resource."""

@@ -1,0 +1,1 @@
+"""Checks of cluster verify: facts in, findings out; one module per subject."""

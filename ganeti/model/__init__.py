@@ -1,0 +1,1 @@
+"""Values: the cluster and everything in it, immutable and typed. Pure."""

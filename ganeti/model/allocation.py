@@ -1,0 +1,126 @@
+"""Questions to instance allocators, what they may know, and their answers (iallocator.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from ganeti.model.calls.instances import RunningInstance
+from ganeti.model.calls.system import NodeInfoResult
+from ganeti.model.cluster import Cluster
+from ganeti.model.ids import GroupId, NodeId
+from ganeti.model.params import ParamValues
+from ganeti.model.spec import NicSpec
+
+
+class EvacuationMode(StrEnum):
+    """Which instances leave a node."""
+
+    PRIMARY_ONLY = "primary-only"
+    SECONDARY_ONLY = "secondary-only"
+    ALL = "all"
+
+
+class InstanceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance to be placed."""
+
+    name: str
+    memory: int
+    """MiB"""
+    vcpus: int
+    disks: tuple[int, ...]
+    """MiB each"""
+    disk_template: str
+    hypervisor: str
+    os: str = ""
+    nics: tuple[NicSpec, ...] = ()
+    tags: tuple[str, ...] = ()
+    spindle_use: int = 1
+    group: GroupId | None = None
+    """Only nodes of this group."""
+    hvparams: ParamValues = {}
+
+
+class Allocate(msgspec.Struct, frozen=True, kw_only=True, tag="allocate"):
+    """Place one new instance."""
+
+    instance: InstanceRequest
+
+
+class MultiAllocate(msgspec.Struct, frozen=True, kw_only=True, tag="multi-allocate"):
+    """Place several new instances, each as if the ones before were there."""
+
+    instances: tuple[InstanceRequest, ...]
+
+
+class Relocate(msgspec.Struct, frozen=True, kw_only=True, tag="relocate"):
+    """Find another secondary (mirrored) or primary (external storage) for an instance."""
+
+    instance: str
+    relocate_from: tuple[NodeId, ...]
+
+
+class ChangeGroup(msgspec.Struct, frozen=True, kw_only=True, tag="change-group"):
+    """Move instances to other groups."""
+
+    instances: tuple[str, ...]
+    target_groups: tuple[GroupId, ...]
+
+
+class Evacuate(msgspec.Struct, frozen=True, kw_only=True, tag="node-evacuate"):
+    """Take instances off their nodes."""
+
+    instances: tuple[str, ...]
+    mode: EvacuationMode
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True, tag="capacity"):
+    """How many more instances fit."""
+
+    groups: tuple[GroupId, ...] = ()
+
+
+AllocationRequest = Allocate | MultiAllocate | Relocate | ChangeGroup | Evacuate | Capacity
+
+
+class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
+    """What an allocator may know: the configuration, and what the nodes reported just now.
+
+    A node without facts did not answer and cannot be used.
+    """
+
+    cluster: Cluster
+    facts: Mapping[NodeId, NodeInfoResult]
+    running: Mapping[NodeId, Mapping[str, RunningInstance]]
+    candidates: frozenset[NodeId] | None = None
+    """Only these nodes may be used; None: all."""
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one instance goes: primary first."""
+
+    instance: str
+    nodes: tuple[NodeId, ...]
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one node cannot take an instance: the first rule that failed, and by how much."""
+
+    node: NodeId
+    reason: str
+
+
+class Solution(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of an allocator.
+
+    `placements` may be fewer than asked for; `failed` then has name and reason of the others.
+    """
+
+    placements: tuple[Placement, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    info: str = ""
+    jobs: tuple[tuple[Mapping[str, object], ...], ...] = ()
+    """For change-group and node-evacuate: lists of opcodes as JSON objects."""

@@ -1,0 +1,1 @@
+"""Tables of parameters: one row per parameter and its meaning."""

@@ -1,0 +1,1 @@
+"""Operations: one module for each thing an administrator can ask for."""

@@ -1,0 +1,1 @@
+"""Operations that help to test and to look inside."""

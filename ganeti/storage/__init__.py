@@ -1,0 +1,1 @@
+"""Engines behind the storage plugins: command lines, parsers, blocking calls."""

@@ -1,0 +1,1 @@
+"""Shipped fakes, behaviour suites and hypothesis strategies."""

@@ -1,0 +1,1 @@
+"""Bytes between daemons: AMP commands, arguments, TLS. Acts on nothing."""
