@@ -173,11 +173,21 @@ class IMigratable(Interface):
 
     def accept(
         host: IHost, instance: FilledInstance, disks: Sequence[OpenDisk], info: str, target_ip: str
-    ) -> None:
-        """Prepare to receive; on the target. Repeating it starts afresh."""
+    ) -> str:
+        """Prepare to receive; on the target. Repeating it starts afresh.
 
-    def migrate(host: IHost, instance: FilledInstance, target_ip: str, *, live: bool) -> None:
-        """Begin to send; on the source. Returns at once."""
+        Returns:
+            where this node listens, for `migrate`; opaque to the master, empty where there is no choice.
+        """
+
+    def migrate(
+        host: IHost, instance: FilledInstance, target_ip: str, *, live: bool, endpoint: str = ""
+    ) -> None:
+        """Begin to send; on the source. Returns at once.
+
+        Args:
+            endpoint: what `accept` gave; empty: the port of the cluster's `migration_port`.
+        """
 
     def progress(host: IHost, instance: FilledInstance) -> MigrationProgress:
         """How far it is; on the source."""

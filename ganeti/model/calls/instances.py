@@ -25,6 +25,8 @@ class RunState(StrEnum):
     """The guest switched itself off and the hypervisor still has it."""
     MIGRATING_IN = "incoming"
     """Started to receive a live migration."""
+    MIGRATED_AWAY = "migratedaway"
+    """Runs on another node by now; what is left here only waits for the end of the migration."""
 
 
 class RunningInstance(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,8 +141,8 @@ class MigrationInfo(NodeCall[str], frozen=True, kw_only=True, tag="migration_inf
     instance: FilledInstance
 
 
-class AcceptInstance(NodeCall[None], frozen=True, kw_only=True, tag="accept_instance"):
-    """Prepare to receive a live migration."""
+class AcceptInstance(NodeCall[str], frozen=True, kw_only=True, tag="accept_instance"):
+    """Prepare to receive a live migration; gives the endpoint that `InstanceMigrate` needs."""
 
     instance: FilledInstance
     info: str
@@ -155,6 +157,8 @@ class InstanceMigrate(NodeCall[None], frozen=True, kw_only=True, tag="instance_m
     instance: FilledInstance
     target_ip: str
     live: bool = True
+    endpoint: str = ""
+    """What `AcceptInstance` gave."""
 
 
 class InstanceMigrationStatus(
