@@ -1,0 +1,5 @@
+"""Disk template `diskless`: instances without disks."""
+
+from ganeti.storage.diskless import Diskless
+
+diskless = Diskless()
