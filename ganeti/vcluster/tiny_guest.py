@@ -28,8 +28,8 @@ from ganeti.errors import CommandFailed
 from ganeti.vcluster.cpio import Member, archive
 
 MODULES = (
-    "virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "virtio_balloon", "virtio_rng", "sd_mod", "ata_piix",
-    "button", "evdev", "e1000",
+    "virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "virtio_balloon", "virtio_rng", "sd_mod",
+    "ata_piix", "button", "evdev", "e1000",
 )  # fmt: skip
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 KERNEL_ARGS = "quiet panic=1 mitigations=off"
