@@ -148,6 +148,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     arguments: Arguments = Arguments.ONE
     fixed: Mapping[str, Any] = {}
     """Parameters that have this value in this command."""
+    defaults: Mapping[str, Any] = {}
+    """Parameters whose default on the command line differs from the opcode's."""
+    switches: Mapping[str, Mapping[str, Any]] = {}
+    """Further options without a value: name to the parameters that it sets."""
     confirm: str | None = None
     """Question that has to be answered with yes unless `-f`; may have {positional}."""
     hidden: tuple[str, ...] = ()

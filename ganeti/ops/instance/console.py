@@ -1,0 +1,80 @@
+"""OP_INSTANCE_CONSOLE: how to reach the console of a running instance."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from ganeti.errors import ErrorCode, GanetiError, PrereqError
+from ganeti.model.calls.instances import ConsoleInfo, InstanceConsoleInfo, RunningInstance
+from ganeti.model.cluster import Cluster
+from ganeti.model.filled import fill_instance
+from ganeti.model.instance import Instance
+from ganeti.model.locks import LockLevel, LockPlan, shared
+from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param
+from ganeti.ops.instance.common import instance_of, require_online
+from ganeti.ops.kinds import INSTANCE
+from ganeti.ops.steps import running_on
+
+
+class InstanceConsole(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_CONSOLE"):
+    """Console access of an instance."""
+
+    summary_field: ClassVar[str | None] = "instance_name"
+
+    instance_name: Annotated[str, Param("instance whose console is wanted", kind=INSTANCE)]
+    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
+
+
+class ConsoleFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found out."""
+
+    running: RunningInstance | None
+
+
+class InstanceConsoleOperation(Operation[InstanceConsole, ConsoleFacts, dict[str, Any]]):
+    """Asks the node; the client then runs the command itself."""
+
+    commands = (
+        Command(tool="gnt-instance", name="console", positional="instance_name", arguments=Arguments.CUSTOM),
+    )
+
+    def locks(self, cluster: Cluster) -> LockPlan:
+        """The instance, shared."""
+        return LockPlan(requests={LockLevel.INSTANCE: shared([self._instance(cluster).name])})
+
+    async def gather(self, ctx: Context) -> ConsoleFacts:
+        """Whether it runs."""
+        cluster = ctx.cluster
+        instance = self._instance(cluster)
+        primary = cluster.nodes[instance.primary_node]
+        require_online(primary, f"the console of {instance.name}")
+        try:
+            return ConsoleFacts(running=await running_on(ctx.nodes, cluster, instance))
+        except GanetiError as error:
+            raise PrereqError(
+                f"cannot ask node {primary.name} whether {instance.name} runs: {error}",
+                code=ErrorCode.ENVIRONMENT,
+            ) from error
+
+    def check(self, cluster: Cluster, facts: ConsoleFacts) -> None:
+        """Only what runs has a console."""
+        if facts.running is None:
+            name = self._instance(cluster).name
+            raise PrereqError(
+                f"instance {name} does not run; 'gnt-instance startup {name}' starts it",
+                code=ErrorCode.STATE,
+            )
+
+    async def run(self, ctx: Context, facts: ConsoleFacts) -> dict[str, Any]:
+        """The established dictionary of a console."""
+        cluster = ctx.cluster
+        instance = self._instance(cluster)
+        call = InstanceConsoleInfo(instances=(fill_instance(cluster, instance),))
+        consoles = await ctx.nodes.call(cluster.nodes[instance.primary_node], call)
+        console: ConsoleInfo = consoles[instance.name]
+        return dict(msgspec.to_builtins(console))
+
+    def _instance(self, cluster: Cluster) -> Instance:
+        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
