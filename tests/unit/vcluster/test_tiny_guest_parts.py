@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -38,8 +39,8 @@ class CpioTests(SynchronousTestCase):
         """What is packed comes out again, with content, mode and names of any length."""
         if which("cpio") is None:
             raise unittest.SkipTest("cpio is not installed")
-        target = self.mktemp()
-        os.makedirs(target)
+        target = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, target)
         members = [
             Member(name="d", mode=0o040755),
             Member(name="d/a", mode=0o100755, data=b"abc"),
