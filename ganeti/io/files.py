@@ -1,12 +1,20 @@
-"""Files that are written wholly or not at all, with an explicit owner and mode. Imports no Twisted."""
+"""Files that are written wholly or not at all, with an explicit owner and mode. Imports no Twisted.
+
+Also: reading with a limit, and a lock against a second daemon.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 from collections.abc import Iterable
+from types import TracebackType
 
 import msgspec
+
+from ganeti.errors import GanetiError
 
 
 class Ownership(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,3 +85,75 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def read_limited(path: str, *, at_most: int) -> bytes:
+    """Content of a file that has a sensible size.
+
+    Raises:
+        GanetiError: it is longer.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as stream:
+        data = stream.read(at_most + 1)
+    if len(data) > at_most:
+        raise GanetiError(f"{path} has more than {at_most} bytes; it is not what belongs there")
+    return data
+
+
+class FileLock:
+    """An exclusive lock on a file, held until released or until the process ends.
+
+    Args:
+        path: created if missing, never removed.
+        purpose: what it protects, for the message.
+    """
+
+    def __init__(self, path: str, purpose: str) -> None:
+        self._path = path
+        self._purpose = purpose
+        self._descriptor: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds it."""
+        return self._descriptor is not None
+
+    def acquire(self) -> None:
+        """Take it at once.
+
+        Raises:
+            GanetiError: another process has it.
+            OSError: the file cannot be opened.
+        """
+        if self._descriptor is not None:
+            return
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise GanetiError(
+                    f"{self._purpose} is in use by another process (lock file {self._path}); stop it first"
+                ) from error
+            raise
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go; does nothing if it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
