@@ -369,6 +369,12 @@ class IConfig(Interface):
             ConfigurationError: it could not be made durable; the value is then as before.
         """
 
+    def subscribe(callback: Callable[[Cluster, Cluster], None]) -> Callable[[], None]:
+        """Call with the old and the new value after each change; gives what ends that.
+
+        The callback runs at once after the change became durable; it must be quick and not raise.
+        """
+
 
 class IHeld(Interface):
     """Locks that one owner holds."""
@@ -468,6 +474,23 @@ class IJobs(Interface):
 
     def submit_many(jobs: Sequence[Sequence[Any]]) -> Awaitable[Sequence[tuple[bool, JobId | str]]]:
         """Submit lists of opcodes; relative dependencies count inside the batch."""
+
+
+class IReachability(Interface):
+    """What the master finds out about names and addresses."""
+
+    def resolve(name: str, *, family: int) -> Awaitable[str]:
+        """First address of a host name.
+
+        Args:
+            family: 4 or 6.
+
+        Raises:
+            ResolverError: it has none in that family.
+        """
+
+    def answers(address: str, port: int, *, timeout_s: float, source: str | None = None) -> Awaitable[bool]:
+        """Whether something accepts TCP connections there."""
 
 
 class IAllocation(Interface):

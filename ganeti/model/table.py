@@ -1,17 +1,39 @@
 """An immutable mapping that remembers what changed since it was last saved.
 
 The cluster keeps its nodes, instances and disks in tables. A table is never edited: `with_item` and
-`without` give a new one. `changes` is what a journal has to record, so that saving a change costs as
-much as the change, however large the table.
+`without` give a new one. `changes` is what a journal has to record. Making a changed table and
+saving it costs as much as the change, however large the table: tables share one large dictionary,
+and each has a small one laid over it, which is worked in only when it has grown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
+
+_OVERLAY_AT_LEAST = 64
+_OVERLAY_SHARE = 64
+"""The small dictionary is worked in when it is longer than the sum of the first number and the
+large one's length divided by the second."""
+
+
+class _Base(Generic[K, V]):
+    """The large dictionary, never changed once a table has it, and its secondary index."""
+
+    __slots__ = ("_index", "items")
+
+    def __init__(self, items: dict[K, V]) -> None:
+        self.items = items
+        self._index: dict[str, K] | None = None
+
+    def index(self, key: Callable[[V], str]) -> dict[str, K]:
+        """Secondary key to key; made when it is first wanted."""
+        if self._index is None:
+            self._index = {key(value): item for item, value in self.items.items()}
+        return self._index
 
 
 class Table(Mapping[K, V], Generic[K, V]):
@@ -22,33 +44,55 @@ class Table(Mapping[K, V], Generic[K, V]):
         key: gives the secondary key of a value; two values must not share one.
     """
 
-    __slots__ = ("_changes", "_index", "_items", "_key")
+    __slots__ = ("_base", "_changes", "_key", "_length", "_over", "_over_index")
 
     def __init__(self, items: Mapping[K, V] | None = None, *, key: Callable[[V], str]) -> None:
-        self._items: dict[K, V] = dict(items or {})
+        self._base: _Base[K, V] = _Base(dict(items or {}))
         self._key = key
-        self._index: dict[str, K] | None = None
+        self._over: dict[K, V | None] = {}
+        """What differs from the base; None: not there any more."""
+        self._over_index: dict[str, K] = {}
+        self._length = len(self._base.items)
         self._changes: dict[K, V | None] = {}
 
     def __getitem__(self, item: K) -> V:
-        return self._items[item]
+        if item in self._over:
+            value = self._over[item]
+            if value is None:
+                raise KeyError(item)
+            return value
+        return self._base.items[item]
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._items)
+        return iter(self._base.items) if not self._over else (item for item, _ in self._pairs())
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._length
 
     def __contains__(self, item: object) -> bool:
-        return item in self._items
+        if item in self._over:
+            return self._over[item] is not None
+        return item in self._base.items
 
     def __repr__(self) -> str:
         return f"<Table of {len(self)}, {len(self._changes)} changed>"
 
+    def values(self) -> ValuesView[V]:
+        """All values, in the order of the keys."""
+        return _Values(self) if self._over else self._base.items.values()
+
+    def items(self) -> ItemsView[K, V]:
+        """All keys with their values."""
+        return _Items(self) if self._over else self._base.items.items()
+
     def by_key(self, key: str) -> V | None:
         """The value with this secondary key, or None."""
-        item = self._keys().get(key)
-        return None if item is None else self._items[item]
+        item = self._over_index.get(key)
+        if item is not None:
+            return self._over[item]
+        item = self._base.index(self._key).get(key)
+        # An item laid over the base is in the upper index if it still has this key.
+        return None if item is None or item in self._over else self._base.items[item]
 
     @property
     def changes(self) -> Mapping[K, V | None]:
@@ -65,46 +109,87 @@ class Table(Mapping[K, V], Generic[K, V]):
             return self
         new = self._copy()
         for item, value in items.items():
-            if new._index is not None:
-                if item in self._items:
-                    new._index.pop(self._key(self._items[item]), None)
-                new._index[self._key(value)] = item
-            new._items[item] = value
-            new._changes[item] = value
-        return new
+            if item not in new:
+                new._length += 1
+            new._drop_from_index(item)
+            new._over[item] = new._changes[item] = value
+            new._over_index[self._key(value)] = item
+        return new._worked_in()
 
     def without(self, *items: K) -> Table[K, V]:
         """This table with these values taken out; those that are not there are passed over."""
-        present = [item for item in items if item in self._items]
+        present = [item for item in dict.fromkeys(items) if item in self]
         if not present:
             return self
         new = self._copy()
         for item in present:
-            value = new._items.pop(item)
-            if new._index is not None:
-                new._index.pop(self._key(value), None)
-            new._changes[item] = None
-        return new
+            new._drop_from_index(item)
+            new._over[item] = new._changes[item] = None
+        new._length -= len(present)
+        return new._worked_in()
 
     def settled(self) -> Table[K, V]:
         """The same content with an empty record of changes; shares the content, copies nothing."""
-        new: Table[K, V] = Table.__new__(Table)
-        new._items, new._key, new._index, new._changes = self._items, self._key, self._index, {}
+        new = self._shallow()
+        new._changes = {}
         return new
 
     def matching(self, wanted: Callable[[V], bool]) -> Iterable[V]:
         """Values for which a test holds, in no particular order."""
-        return (value for value in self._items.values() if wanted(value))
+        return (value for value in self.values() if wanted(value))
 
-    def _keys(self) -> dict[str, K]:
-        if self._index is None:
-            self._index = {self._key(value): item for item, value in self._items.items()}
-        return self._index
+    def _pairs(self) -> Iterator[tuple[K, V]]:
+        over, base = self._over, self._base.items
+        for item, value in base.items():
+            if item not in over:
+                yield item, value
+            elif (newer := over[item]) is not None:
+                yield item, newer
+        for item, added in over.items():
+            if added is not None and item not in base:
+                yield item, added
+
+    def _drop_from_index(self, item: K) -> None:
+        previous = self._over.get(item)
+        if previous is not None and self._over_index.get(self._key(previous)) == item:
+            del self._over_index[self._key(previous)]
+
+    def _worked_in(self) -> Table[K, V]:
+        if len(self._over) > _OVERLAY_AT_LEAST + len(self._base.items) // _OVERLAY_SHARE:
+            self._base = _Base(dict(self._pairs()))
+            self._over, self._over_index = {}, {}
+        return self
+
+    def _shallow(self) -> Table[K, V]:
+        new: Table[K, V] = Table.__new__(Table)
+        new._base, new._key, new._length = self._base, self._key, self._length
+        new._over, new._over_index, new._changes = self._over, self._over_index, self._changes
+        return new
 
     def _copy(self) -> Table[K, V]:
-        new: Table[K, V] = Table.__new__(Table)
-        new._items = self._items.copy()
-        new._key = self._key
-        new._index = None if self._index is None else self._index.copy()
+        new = self._shallow()
+        new._over, new._over_index = self._over.copy(), self._over_index.copy()
         new._changes = self._changes.copy()
         return new
+
+
+class _Values(ValuesView[Any]):
+    """Values of a table; its own way through, as the inherited one looks up every key."""
+
+    def __init__(self, table: Table[Any, Any]) -> None:
+        super().__init__(table)
+        self._table = table
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._table._pairs())
+
+
+class _Items(ItemsView[Any, Any]):
+    """Pairs of a table, see `_Values`."""
+
+    def __init__(self, table: Table[Any, Any]) -> None:
+        super().__init__(table)
+        self._table = table
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._table._pairs()
