@@ -22,6 +22,7 @@ from ganeti.interfaces import (
     IJobs,
     INodes,
     IQueries,
+    IReachability,
     Plugins,
 )
 from ganeti.model.cluster import Cluster
@@ -174,6 +175,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     held: IHeld
     feedback: IFeedback
     allocation: IAllocation
+    reachability: IReachability
     queries: IQueries
     jobs: IJobs
     plugins: Plugins

@@ -154,7 +154,7 @@ def _options(
 
 def _switch(op_id: str, name: str, param: Param, flags: tuple[str, ...], *, default: object) -> OptionText:
     # `--no-locks` of a parameter called no_locks sets it; of a parameter called `locks` it clears it.
-    clears = bool(param.flag) and str(param.flag).startswith("no-") and not name.startswith("no_")
+    clears = (param.flag or "").startswith(("no-", "non-")) and not name.startswith("no_")
     if default is True and flags and not clears and not name.startswith("no_"):
         raise ProgrammerError(
             f"{op_id}: {name} is true by default, so its switch must be called no-... or take yes or no"

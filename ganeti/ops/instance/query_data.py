@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ganeti.model.calls.instances import InstanceInfo, RunningInstance, RunState
-from ganeti.model.calls.outcome import Answer, NodeFailed
+from ganeti.model.calls.instances import AllInstancesInfo, RunningInstance, RunState
+from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import Disk
 from ganeti.model.filled import FilledNic, beparams_of, fill_nic, hvparams_of, osparams_of
@@ -27,7 +27,7 @@ class QueryInstanceData(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_QUER
     static: Annotated[bool, Param("do not ask the nodes", flag="static", short="s")] = False
 
 
-State = Mapping[InstanceId, RunningInstance | None | str]
+State = Mapping[InstanceId, RunningInstance | str | None]
 """What runs: the instance, None (does not run), or why that is not known."""
 
 
@@ -69,18 +69,13 @@ class QueryInstanceDataOperation(Operation[QueryInstanceData, State, dict[str, A
         chosen = self._chosen(cluster)
         if self.op.static:
             return {instance.uuid: None for instance in chosen}
-        found: dict[InstanceId, RunningInstance | str | None] = {}
-        for instance in chosen:
-            node = cluster.nodes[instance.primary_node]
-            call = InstanceInfo(name=instance.name, hypervisor=instance.hypervisor)
-            outcome = (await ctx.nodes.each([node], call))[node.uuid]
-            match outcome:
-                case Answer(value):
-                    found[instance.uuid] = value
-                case NodeFailed() as failed:
-                    found[instance.uuid] = failed.reason
-                    ctx.feedback.warning(f"node {node.name} does not answer: {failed.reason}")
-        return found
+        nodes = {instance.primary_node: cluster.nodes[instance.primary_node] for instance in chosen}
+        call = AllInstancesInfo(hypervisors=cluster.settings.enabled_hypervisors)
+        outcomes = await ctx.nodes.each(list(nodes.values()), call)
+        for uuid, outcome in outcomes.items():
+            if isinstance(outcome, NodeFailed):
+                ctx.feedback.warning(f"node {nodes[uuid].name} does not answer: {outcome.reason}")
+        return {instance.uuid: _state_of(instance, outcomes[instance.primary_node]) for instance in chosen}
 
     async def run(self, ctx: Context, facts: State) -> dict[str, Any]:
         """The established dictionaries by instance name."""
@@ -94,6 +89,16 @@ class QueryInstanceDataOperation(Operation[QueryInstanceData, State, dict[str, A
         if not self.op.instances:
             return sorted(cluster.instances.values(), key=lambda instance: instance.name)
         return [cluster.instance(name) for name in self.op.instances]
+
+
+def _state_of(
+    instance: Instance, outcome: Outcome[Mapping[str, RunningInstance]]
+) -> RunningInstance | str | None:
+    match outcome:
+        case Answer(value):
+            return value.get(instance.name)
+        case NodeFailed() as failed:
+            return failed.reason
 
 
 def _described(

@@ -211,12 +211,12 @@ class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Ch
 
     def _check_state(self, instance: Instance, facts: SetParamsFacts) -> None:
         name = instance.name
-        if self.op.offline is True:
-            if instance.admin_state is AdminState.UP or facts.running is not None:
-                raise PrereqError(
-                    f"instance {name} runs or is to run; 'gnt-instance shutdown {name}' first",
-                    code=ErrorCode.STATE,
-                )
+        is_up = instance.admin_state is AdminState.UP or facts.running is not None
+        if self.op.offline is True and is_up:
+            raise PrereqError(
+                f"instance {name} runs or is to run; 'gnt-instance shutdown {name}' first",
+                code=ErrorCode.STATE,
+            )
         if self.op.offline is False and instance.admin_state is not AdminState.OFFLINE:
             raise PrereqError(f"instance {name} is not marked offline", code=ErrorCode.STATE)
 

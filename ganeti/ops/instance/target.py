@@ -129,5 +129,5 @@ def policy_problems(cluster: Cluster, instance: Instance, target: NodeId) -> tup
         disk_sizes=tuple(disk.size for disk in disks),
         nic_count=len(instance.nics),
         spindle_use=backend.spindle_use,
-        disk_template=cluster.disk_template(instance),
+        template=cluster.disk_template(instance),
     )

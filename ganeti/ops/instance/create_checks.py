@@ -1,0 +1,170 @@
+"""What is asked for when an instance is created: completed from the cluster's defaults and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ganeti.errors import ErrorCode, GanetiError, PrereqError
+from ganeti.interfaces import Plugins
+from ganeti.logic.tags import check_tag
+from ganeti.model.allocation import InstanceRequest
+from ganeti.model.cluster import Cluster
+from ganeti.model.filled import GLOBAL_HVPARAMS, BackendParams, beparams_of, hvparams_of
+from ganeti.model.ids import GroupId, is_host_name
+from ganeti.model.ipolicy import violations
+from ganeti.model.param_tables.be import BACKEND, expand_memory
+from ganeti.model.params import RESET, ParamValue
+from ganeti.model.spec import DiskSpec, NicSpec
+from ganeti.ops.instance.device_specs import RawDevice, check_nics, read_disks, read_nics
+
+
+class CreateWish(msgspec.Struct, frozen=True, kw_only=True):
+    """A new instance, with every default filled in, before it has a place."""
+
+    name: str
+    hypervisor: str
+    template: str
+    os: str
+    own_hvparams: Mapping[str, ParamValue]
+    hvparams: Mapping[str, ParamValue]
+    own_beparams: Mapping[str, ParamValue]
+    backend: BackendParams
+    disks: tuple[DiskSpec, ...]
+    nics: tuple[NicSpec, ...]
+    tags: tuple[str, ...]
+
+    def request(self, group: GroupId | None) -> InstanceRequest:
+        """The question for an allocator."""
+        return InstanceRequest(
+            name=self.name,
+            memory=self.backend.maxmem,
+            vcpus=self.backend.vcpus,
+            disks=tuple(disk.size for disk in self.disks),
+            template=self.template,
+            hypervisor=self.hypervisor,
+            os=self.os,
+            nics=self.nics,
+            tags=self.tags,
+            spindle_use=self.backend.spindle_use,
+            group=group,
+            hvparams=self.hvparams,
+        )
+
+    def policy_problems(self, cluster: Cluster, group: GroupId) -> tuple[str, ...]:
+        """What the policy of a group says against it."""
+        return violations(
+            cluster.policy_of(group),
+            memory=self.backend.maxmem,
+            vcpus=self.backend.vcpus,
+            disk_sizes=tuple(disk.size for disk in self.disks),
+            nic_count=len(self.nics),
+            spindle_use=self.backend.spindle_use,
+            template=self.template,
+        )
+
+
+def complete(
+    cluster: Cluster,
+    plugins: Plugins,
+    *,
+    name: str,
+    hypervisor: str | None,
+    template: str | None,
+    os: str,
+    hvparams: Mapping[str, ParamValue],
+    beparams: Mapping[str, ParamValue],
+    disks: tuple[RawDevice, ...],
+    nics: tuple[RawDevice, ...],
+    tags: tuple[str, ...],
+    file_driver: str | None,
+    file_storage_dir: str | None,
+) -> CreateWish:
+    """Fill in defaults and check everything that can be checked without asking a node.
+
+    Raises:
+        PrereqError: with the object and the remedy.
+    """
+    settings = cluster.settings
+    normal = _checked_name(cluster, name)
+    chosen_hv = _enabled(hypervisor, settings.enabled_hypervisors, "hypervisor")
+    chosen_template = _enabled(template, settings.enabled_disk_templates, "disk template")
+    plugin: Any = plugins.hypervisors[chosen_hv]
+    try:
+        own_hv = _without_resets(plugin.params.check(hvparams, may_reset=True))
+        _refuse_globals(own_hv)
+        filled_hv = hvparams_of(settings, chosen_hv, os, own_hv)
+        plugin.check_params(filled_hv)
+        own_be = _without_resets(BACKEND.check(expand_memory(beparams), may_reset=True))
+        backend = beparams_of(settings, own_be)
+        for tag in tags:
+            check_tag(tag)
+    except PrereqError:
+        raise
+    except GanetiError as error:
+        raise PrereqError(str(error)) from error
+    if backend.minmem > backend.maxmem:
+        raise PrereqError(
+            f"minmem ({backend.minmem} MiB) must not be more than maxmem ({backend.maxmem} MiB)"
+        )
+    nic_specs = read_nics(nics)
+    check_nics(cluster, nic_specs)
+    return CreateWish(
+        name=normal,
+        hypervisor=chosen_hv,
+        template=chosen_template,
+        os=os,
+        own_hvparams=own_hv,
+        hvparams=filled_hv,
+        own_beparams=own_be,
+        backend=backend,
+        disks=read_disks(disks, chosen_template, file_driver=file_driver, file_storage_dir=file_storage_dir),
+        nics=nic_specs,
+        tags=tuple(sorted(set(tags))),
+    )
+
+
+def normalised_name(name: str) -> str:
+    """Instance name in the form in which it is stored.
+
+    Raises:
+        PrereqError: it cannot be the name of a host.
+    """
+    normal = name.strip().rstrip(".").lower()
+    if not is_host_name(normal):
+        raise PrereqError(
+            f"{name!r} cannot be the name of an instance; use letters, digits, minus and dots as in a host name"
+        )
+    return normal
+
+
+def _checked_name(cluster: Cluster, name: str) -> str:
+    normal = normalised_name(name)
+    if cluster.instances.by_key(normal) is not None:
+        raise PrereqError(f"instance {normal} exists already; choose another name", code=ErrorCode.EXISTS)
+    return normal
+
+
+def _enabled(wanted: str | None, enabled: tuple[str, ...], what: str) -> str:
+    if wanted is None:
+        return enabled[0]
+    if wanted not in enabled:
+        raise PrereqError(
+            f"{what} {wanted!r} is not enabled in this cluster; enabled: {', '.join(enabled)}",
+            code=ErrorCode.STATE,
+        )
+    return wanted
+
+
+def _without_resets(values: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
+    return {name: value for name, value in values.items() if value != RESET}
+
+
+def _refuse_globals(values: Mapping[str, ParamValue]) -> None:
+    found = sorted(GLOBAL_HVPARAMS & set(values))
+    if found:
+        raise PrereqError(
+            f"hypervisor parameter {found[0]} can only be set for the whole cluster (gnt-cluster modify)"
+        )
