@@ -43,7 +43,7 @@ class CreateWish(msgspec.Struct, frozen=True, kw_only=True):
             memory=self.backend.maxmem,
             vcpus=self.backend.vcpus,
             disks=tuple(disk.size for disk in self.disks),
-            template=self.template,
+            disk_template=self.template,
             hypervisor=self.hypervisor,
             os=self.os,
             nics=self.nics,
@@ -135,7 +135,7 @@ def normalised_name(name: str) -> str:
     normal = name.strip().rstrip(".").lower()
     if not is_host_name(normal):
         raise PrereqError(
-            f"{name!r} cannot be the name of an instance; use letters, digits, minus and dots as in a host name"
+            f"{name!r} cannot name an instance; use letters, digits, minus and dots as in a host name"
         )
     return normal
 

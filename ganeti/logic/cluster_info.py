@@ -1,0 +1,97 @@
+"""The dictionary that describes the cluster to clients (`gnt-cluster info`, /2/info). Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ganeti.model.cluster import Cluster
+from ganeti.version import (
+    CONFIG_VERSION,
+    EXPORT_VERSION,
+    OS_API_VERSIONS,
+    PROTOCOL_VERSION,
+    RELEASE,
+    VCS_VERSION,
+)
+
+_COPIED = (
+    "beparams",
+    "blacklisted_os",
+    "candidate_pool_size",
+    "compression_tools",
+    "ctime",
+    "default_iallocator",
+    "default_iallocator_params",
+    "diskparams",
+    "drbd_usermode_helper",
+    "enabled_disk_templates",
+    "enabled_user_shutdown",
+    "file_storage_dir",
+    "hidden_os",
+    "install_image",
+    "instance_communication_network",
+    "mac_prefix",
+    "maintain_node_health",
+    "master_netdev",
+    "master_netmask",
+    "max_running_jobs",
+    "max_tracked_jobs",
+    "modify_etc_hosts",
+    "mtime",
+    "ndparams",
+    "nicparams",
+    "os_hvp",
+    "osparams",
+    "prealloc_wipe_disks",
+    "primary_ip_version",
+    "reserved_lvs",
+    "shared_file_storage_dir",
+    "tags",
+    "uid_pool",
+    "use_external_mip_script",
+    "uuid",
+    "zeroing_image",
+    "gluster_storage_dir",
+    "modify_ssh_setup",
+    "ssh_key_type",
+    "ssh_key_bits",
+)
+
+
+def cluster_info(cluster: Cluster, *, architecture: tuple[str, str]) -> dict[str, Any]:
+    """Settings and versions.
+
+    Args:
+        cluster: the configuration.
+        architecture: word size and machine of the master, such as ("64bit", "x86_64").
+    """
+    settings = msgspec.to_builtins(cluster.settings)
+    settings["primary_ip_version"] = 6 if cluster.settings.primary_ip_family == 10 else 4
+    info: dict[str, Any] = {name: settings[name] for name in _COPIED}
+    enabled = cluster.settings.enabled_hypervisors
+    info.update(
+        architecture=list(architecture),
+        config_version=CONFIG_VERSION,
+        default_hypervisor=enabled[0],
+        enabled_data_collectors={
+            name: bool(values.get("active", True))
+            for name, values in cluster.settings.data_collectors.items()
+        },
+        data_collector_interval={
+            name: values.get("interval") for name, values in cluster.settings.data_collectors.items()
+        },
+        enabled_hypervisors=list(enabled),
+        export_version=EXPORT_VERSION,
+        hvparams={name: settings["hvparams"].get(name, {}) for name in enabled},
+        ipolicy=settings["ipolicy"],
+        master=cluster.master.name,
+        name=cluster.settings.cluster_name,
+        os_api_version=max(OS_API_VERSIONS),
+        protocol_version=PROTOCOL_VERSION,
+        software_version=RELEASE,
+        vcs_version=VCS_VERSION,
+        volume_group_name=cluster.settings.volume_group_name,
+    )
+    return info
