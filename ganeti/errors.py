@@ -241,37 +241,58 @@ class ProgrammerError(GanetiError):
 
 
 class NodeError(GanetiError):
-    """A call to a node gave no result; subclasses say why."""
+    """A call to a node gave no result; subclasses say why.
+
+    On the wire all are `RPCError`; the second argument tells the subclasses apart.
+    """
 
     wire_name = "RPCError"
+    reason_code: ClassVar[str] = ""
+
+    def wire_args(self) -> list[object]:
+        return [self.message, self.reason_code] if self.reason_code else [self.message]
 
 
 class NodeOffline(NodeError):
     """The node is marked offline and was not contacted."""
 
+    reason_code = "offline"
+
 
 class NodeUnreachable(NodeError):
     """No connection, or the connection broke and the call is lost."""
+
+    reason_code = "unreachable"
 
 
 class NodeTimeout(NodeError):
     """The node did not answer in time."""
 
+    reason_code = "timeout"
+
 
 class UnknownCall(NodeError):
     """The node knows no function call with this id (any more)."""
+
+    reason_code = "unknown_call"
 
 
 class FunctionDied(NodeError):
     """The function process ended without a result."""
 
+    reason_code = "died"
+
 
 class FunctionAborted(NodeError):
     """The function process was ended on request or after its time limit."""
 
+    reason_code = "aborted"
+
 
 class FunctionFailed(NodeError):
     """A mistake in a node function; the reference id finds it in the node's log."""
+
+    reason_code = "failed"
 
 
 def _all_classes() -> dict[str, type[GanetiError]]:
@@ -306,4 +327,7 @@ def from_wire(name: str, args: Sequence[object]) -> GanetiError:
         return PrereqError(message, code=texts[1] if known else ErrorCode.FAULT)
     if cls is HooksAbort and args and isinstance(args[0], list):
         return HooksAbort([(str(node), str(script), str(output)) for node, script, output in args[0]])
+    if cls is NodeError and len(texts) > 1:
+        subclasses = {sub.reason_code: sub for sub in NodeError.__subclasses__()}
+        return subclasses.get(texts[1], NodeError)(message)
     return cls(message)
