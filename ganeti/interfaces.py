@@ -516,6 +516,9 @@ class IAllocation(Interface):
             PrereqError: insufficient_resources: nothing fits; says why.
         """
 
+    def exists(name: str) -> Awaitable[bool]:
+        """Whether this is a plugin or an external program on the master."""
+
 
 class IQueries(Interface):
     """Answers queries about everything."""

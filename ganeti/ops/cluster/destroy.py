@@ -29,7 +29,7 @@ class DestroyClusterOperation(Operation[DestroyCluster, None, str]):
         if cluster.instances:
             names = ", ".join(sorted(instance.name for instance in cluster.instances.values())[:5])
             raise PrereqError(
-                f"the cluster still has {len(cluster.instances)} instance(s), such as {names}; remove them first"
+                f"{len(cluster.instances)} instance(s) are left, such as {names}; remove them first"
             )
         others = [node.name for node in cluster.nodes.values() if node.uuid != cluster.settings.master_node]
         if others:
