@@ -157,6 +157,21 @@ class Paths:
         """Links to the open disks of running instances."""
         return f"{self.run_dir}/instance-disks"
 
+    @property
+    def hosts_file(self) -> str:
+        """Names and addresses that are known besides the resolver of the system."""
+        return f"{self.root}/etc/hosts"
+
+    @property
+    def hostname_file(self) -> str:
+        """Name of this node, for nodes that are not a machine of their own."""
+        return f"{self.root}/etc/hostname"
+
+    @property
+    def node_setup_script(self) -> str:
+        """Delivers credentials to a new node and starts its daemon, instead of the way by SSH."""
+        return f"{self.conf_dir}/node-setup"
+
     def ssconf(self, name: str) -> str:
         """File with one value of the configuration for scripts."""
         return f"{self.data_dir}/ssconf_{name}"
