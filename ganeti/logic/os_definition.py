@@ -150,11 +150,12 @@ def parse_parameters(text: str) -> tuple[tuple[str, str], ...]:
             raise InvalidOperatingSystem(
                 f"{PARAMETERS_FILE}: {name!r} is not a name for a parameter; use letters, digits, _ and -"
             )
-        other = found.setdefault(variable_of(name), (name, explanation.strip()))
-        if other[0] is not name:
+        variable = variable_of(name)
+        if variable in found:
             raise InvalidOperatingSystem(
-                f"{PARAMETERS_FILE}: {other[0]} and {name} would be the same variable {variable_of(name)}"
+                f"{PARAMETERS_FILE}: {found[variable][0]} and {name} would be the same variable {variable}"
             )
+        found[variable] = (name, explanation.strip())
     return tuple((name.lower(), explanation) for name, explanation in found.values())
 
 
