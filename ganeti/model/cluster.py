@@ -20,7 +20,7 @@ from ganeti.model.table import Table
 from ganeti.version import CONFIG_VERSION
 
 
-class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is set for the cluster as a whole: the key `cluster` of config.data (objects.md 2)."""
 
     uuid: str

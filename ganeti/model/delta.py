@@ -72,7 +72,10 @@ def stamp(old: Cluster, new: Cluster, *, now: float, reason: str = "") -> tuple[
         mtime=now,
         version=old.version,
         ctime=old.ctime,
-        **{name: _restamped(getattr(new, name), changed) for name, changed in changes.items()},
+        **{
+            name: _restamped(getattr(new, name), changed) if changed else getattr(old, name)
+            for name, changed in changes.items()
+        },
     )
     return stamped, delta
 

@@ -119,7 +119,7 @@ TRAITS: dict[str, TemplateTraits] = {
 }
 
 
-class Disk(msgspec.Struct, frozen=True, kw_only=True):
+class Disk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A disk of an instance, or a part of one (`children`).
 
     `logical_id` identifies the data on the nodes; its shape depends on `dev_type` (objects.md

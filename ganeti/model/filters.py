@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class FilterRule(msgspec.Struct, frozen=True, kw_only=True):
+class FilterRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One rule; the first rule that matches a job and is not CONTINUE decides."""
 
     uuid: str

@@ -25,7 +25,7 @@ class AdminSource(StrEnum):
     USER = "user"
 
 
-class Nic(msgspec.Struct, frozen=True, kw_only=True):
+class Nic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network interface; `nicparams` holds only what differs from the cluster's defaults."""
 
     uuid: str
@@ -36,7 +36,7 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     nicparams: ParamValues = {}
 
 
-class Instance(msgspec.Struct, frozen=True, kw_only=True):
+class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A virtual machine; parameters hold only what differs from the cluster's defaults."""
 
     uuid: InstanceId

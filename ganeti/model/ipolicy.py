@@ -10,7 +10,7 @@ import msgspec
 from ganeti.errors import PrereqError
 
 
-class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """Size of an instance; memory in MiB, disk size in MiB of each disk."""
 
     memory_size: int
@@ -21,14 +21,14 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     spindle_use: int
 
 
-class SpecRange(msgspec.Struct, frozen=True, kw_only=True):
+class SpecRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An instance fits when every figure lies between the two."""
 
     min: InstanceSpec
     max: InstanceSpec
 
 
-class InstancePolicy(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+class InstancePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """A complete policy, as the cluster has one; groups override parts (objects.md section 14)."""
 
     minmax: tuple[SpecRange, ...]

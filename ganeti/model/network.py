@@ -7,7 +7,7 @@ import msgspec
 from ganeti.model.ids import NetworkId
 
 
-class Network(msgspec.Struct, frozen=True, kw_only=True):
+class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network that instances get addresses from."""
 
     uuid: NetworkId

@@ -30,7 +30,7 @@ class NodeRole(StrEnum):
     OFFLINE = "O"
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
     """A server of the cluster. At most one of candidate, offline and drained is true."""
 
     uuid: NodeId
@@ -63,7 +63,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         return self.master_capable and not self.offline and not self.drained
 
 
-class GroupNetwork(msgspec.Struct, frozen=True, kw_only=True):
+class GroupNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a network is reached from the nodes of a group."""
 
     mode: str
@@ -71,7 +71,7 @@ class GroupNetwork(msgspec.Struct, frozen=True, kw_only=True):
     vlan: str = ""
 
 
-class NodeGroup(msgspec.Struct, frozen=True, kw_only=True):
+class NodeGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Nodes that share a network and, for external storage, a pool."""
 
     uuid: GroupId

@@ -20,20 +20,65 @@ _OVERLAY_SHARE = 64
 large one's length divided by the second."""
 
 
-class _Base(Generic[K, V]):
-    """The large dictionary, never changed once a table has it, and its secondary index."""
+Keys = Callable[[Any], Iterable[str]]
+"""Gives the keys under which `Table.having` finds a value; a function of a module, not a lambda in
+one, as the index that it makes is kept under it."""
 
-    __slots__ = ("_index", "items")
+
+class _Base(Generic[K, V]):
+    """The large dictionary, never changed once a table has it, and indexes made when first wanted."""
+
+    __slots__ = ("_groups", "_index", "items")
 
     def __init__(self, items: dict[K, V]) -> None:
         self.items = items
         self._index: dict[str, K] | None = None
+        self._groups: dict[Keys, dict[str, tuple[K, ...]]] = {}
 
     def index(self, key: Callable[[V], str]) -> dict[str, K]:
-        """Secondary key to key; made when it is first wanted."""
+        """Secondary key to key."""
         if self._index is None:
             self._index = {key(value): item for item, value in self.items.items()}
         return self._index
+
+    def group(self, keys: Keys, wanted: str) -> tuple[K, ...]:
+        """Items among whose keys is the wanted one."""
+        groups = self._groups.get(keys)
+        if groups is None:
+            lists: dict[str, list[K]] = {}
+            for item, value in self.items.items():
+                for key in dict.fromkeys(keys(value)):
+                    lists.setdefault(key, []).append(item)
+            groups = self._groups[keys] = {key: tuple(items) for key, items in lists.items()}
+        return groups.get(wanted, ())
+
+    def changed(self, over: Mapping[K, V | None], items: dict[K, V], key: Callable[[V], str]) -> _Base[K, V]:
+        """A base with other items, whose indexes are those of this one with the difference."""
+        new = _Base(items)
+        if self._index is not None:
+            new._index = self._index.copy()
+            for item in over.keys() & self.items.keys():
+                new._index.pop(key(self.items[item]), None)
+            new._index.update((key(value), item) for item, value in over.items() if value is not None)
+        for keys, groups in self._groups.items():
+            new._groups[keys] = self._regrouped(groups.copy(), over, keys)
+        return new
+
+    def _regrouped(
+        self, groups: dict[str, tuple[K, ...]], over: Mapping[K, V | None], keys: Keys
+    ) -> dict[str, tuple[K, ...]]:
+        for item, value in over.items():
+            before = set(keys(self.items[item])) if item in self.items else set()
+            after = set(keys(value)) if value is not None else set()
+            for key in before - after:
+                rest = tuple(other for other in groups[key] if other != item)
+                if rest:
+                    groups[key] = rest
+                else:
+                    del groups[key]
+            for key in after - before:
+                groups[key] = (*groups.get(key, ()), item)
+        return groups
 
 
 class Table(Mapping[K, V], Generic[K, V]):
@@ -94,6 +139,20 @@ class Table(Mapping[K, V], Generic[K, V]):
         # An item laid over the base is in the upper index if it still has this key.
         return None if item is None or item in self._over else self._base.items[item]
 
+    def having(self, keys: Keys, wanted: str) -> Iterator[V]:
+        """Values among whose keys is the wanted one, in no particular order; quick in large tables.
+
+        Args:
+            keys: such as a function that gives the MAC addresses of an instance.
+            wanted: a key.
+        """
+        for item in self._base.group(keys, wanted):
+            if item not in self._over:
+                yield self._base.items[item]
+        for value in self._over.values():
+            if value is not None and wanted in keys(value):
+                yield value
+
     @property
     def changes(self) -> Mapping[K, V | None]:
         """What differs from the table last settled: new value, or None for what was removed."""
@@ -115,6 +174,10 @@ class Table(Mapping[K, V], Generic[K, V]):
             new._over[item] = new._changes[item] = value
             new._over_index[self._key(value)] = item
         return new._worked_in()
+
+    def holding(self, items: Mapping[K, V]) -> Table[K, V]:
+        """A settled table with this content instead, and the same kind of secondary key."""
+        return Table(items, key=self._key)
 
     def without(self, *items: K) -> Table[K, V]:
         """This table with these values taken out; those that are not there are passed over."""
@@ -156,7 +219,7 @@ class Table(Mapping[K, V], Generic[K, V]):
 
     def _worked_in(self) -> Table[K, V]:
         if len(self._over) > _OVERLAY_AT_LEAST + len(self._base.items) // _OVERLAY_SHARE:
-            self._base = _Base(dict(self._pairs()))
+            self._base = self._base.changed(self._over, dict(self._pairs()), self._key)
             self._over, self._over_index = {}, {}
         return self
 

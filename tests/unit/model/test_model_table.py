@@ -25,6 +25,11 @@ def name_of(value: tuple[str, int]) -> str:
     return f"{value[0]}={value[1]}"
 
 
+def digits_of(value: tuple[str, int]) -> set[str]:
+    """Several keys of a value."""
+    return set(str(value[1]))
+
+
 class TableTests(SynchronousTestCase):
     """A table against an ordinary dictionary."""
 
@@ -35,6 +40,7 @@ class TableTests(SynchronousTestCase):
         table = Table(plain, key=name_of)
         changed: dict[str, tuple[str, int] | None] = {}
         for what, key, number in steps:
+            list(table.having(digits_of, "7"))
             if what == "put":
                 table = table.with_item(key, (key, number))
                 plain[key] = changed[key] = (key, number)
@@ -51,6 +57,9 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(dict(table.changes), changed)
         for value in plain.values():
             self.assertEqual(table.by_key(name_of(value)), value)
+        for digit in "0123456789":
+            wanted = sorted(value for value in plain.values() if digit in digits_of(value))
+            self.assertEqual(sorted(table.having(digits_of, digit)), wanted)
         for key in ("k1", "k2", "k3"):
             self.assertEqual((key in table, table.get(key)), (key in plain, plain.get(key)))
 
