@@ -1,0 +1,117 @@
+"""How long the built-in allocator takes for the best of all pairs of 1,000 nodes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from ganeti.logic.allocator_protocol import encode
+from ganeti.logic.node_state import NodeState, demand_of_request, node_states
+from ganeti.logic.placement import Scene, place
+from ganeti.model.allocation import Allocate, ClusterView
+from ganeti.model.ids import GroupId, NodeId
+from ganeti.testing.clusters import cluster, group_id, node_id
+from ganeti.testing.placement_worlds import Machine, placement_view, request_for
+
+NODES = 1000
+INSTANCES = 20000
+REPEATS = 5
+
+
+def different_states(count: int, *, is_balanced: bool = False) -> tuple[NodeState, ...]:
+    """Online nodes of one group that all differ, each with about a dozen mirrored instances."""
+    rng = Random(1)
+    return tuple(_state(rng, number, count, is_balanced=is_balanced) for number in range(1, count + 1))
+
+
+def _state(rng: Random, number: int, count: int, *, is_balanced: bool) -> NodeState:
+    memory = 262144 if is_balanced else rng.choice((131072, 262144, 524288))
+    disk = 4194304 if is_balanced else rng.choice((2, 4, 8)) * 1048576
+    primaries = 12 if is_balanced else rng.randint(5, 20)
+    secondaries = 12 if is_balanced else rng.randint(5, 20)
+    used = int(memory * rng.uniform(0.49, 0.51) if is_balanced else memory * rng.uniform(0.4, 0.8))
+    free_disk = int(disk * (rng.uniform(0.49, 0.51) if is_balanced else rng.uniform(0.2, 0.6)))
+    peers = {node_id(rng.randint(1, count)): rng.randint(1, 4) * 4096 for _ in range(secondaries)}
+    cpus = 1 + 3 * primaries
+    return NodeState(
+        node=NodeId(node_id(number)),
+        name=f"node{number:04}",
+        group=GroupId(group_id(1)),
+        total_memory=memory,
+        node_memory=1024,
+        instance_memory=used - 1024,
+        planned_unallocated=memory - used,
+        total_disk=disk,
+        free_disk=free_disk,
+        planned_free_disk=free_disk,
+        total_cpus=rng.choice((32, 64, 96)),
+        used_cpus=cpus,
+        planned_cpus=cpus,
+        spindle_limit=32.0 * 24,
+        spindles=primaries + secondaries,
+        planned_spindles=primaries + secondaries,
+        primaries=primaries,
+        secondaries=secondaries,
+        reserved=max(peers.values()),
+        peers=peers,
+        partners=frozenset(node_id(rng.randint(1, count)) for _ in range(primaries)),
+    )
+
+
+def _best_ms(function: Callable[[], Any]) -> float:
+    """Median CPU time of a few runs, milliseconds."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return sorted(times)[REPEATS // 2] * 1000
+
+
+def _row(name: str, value: float, unit: str, target: float | None = None) -> dict[str, Any]:
+    met = None if target is None else value <= target
+    goal = None if target is None else f"<= {target:g} {unit}"
+    return {"name": name, "value": round(value, 2), "unit": unit, "target": goal, "met": met}
+
+
+def _full_view() -> ClusterView:
+    full = cluster(nodes=NODES, instances=INSTANCES, memory=512, enabled_hypervisors=("kvm",))
+    return placement_view(full, {node: Machine(memory=131072) for node in full.nodes})
+
+
+def run() -> list[dict[str, Any]]:
+    """Rows name, value, unit, target, met; CPU time, medians."""
+    request = request_for(disk_template="drbd", memory=8192, vcpus=4, disks=(102400,))
+    base = cluster(nodes=1)
+    rows = []
+    for name, states, target in (
+        ("allocate: best of all pairs, 1,000 different nodes", different_states(NODES), 20.0),
+        ("allocate: the same, balanced but for noise", different_states(NODES, is_balanced=True), None),
+    ):
+        scene = Scene(cluster=base, states=states)
+        assert place(scene, request) is not None
+        rows.append(_row(name, _best_ms(lambda scene=scene: place(scene, request)), "ms", target))
+    view = _full_view()
+    states = node_states(view, _question(view))
+    scene = Scene(cluster=view.cluster, states=states)
+    rows.append(_row("allocate: best pair, 1,000 equal nodes", _best_ms(lambda: place(scene, request)), "ms"))
+    read = _best_ms(lambda: node_states(view, _question(view)))
+    rows.append(_row("allocate: reading 1,000 nodes and 20,000 instances", read, "ms"))
+    text = _best_ms(lambda: encode(Allocate(instance=request), view))
+    rows.append(_row("allocate: the same as a document for an external allocator", text, "ms"))
+    assert demand_of_request(request, base).nodes_needed == 2
+    return rows
+
+
+def _question(view: ClusterView) -> Any:
+    from ganeti.logic.node_figures import question_of
+
+    return question_of(Allocate(instance=request_for(disk_template="drbd")), view.cluster)
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(json.dumps(row))

@@ -1,0 +1,199 @@
+"""The best place for a new instance by the cluster score.
+
+Among all nodes (or pairs of nodes of one group) that keep every rule of `constraints`, the one after
+which the cluster score is lowest. Groups with policy `preferred` come first, `last_resort` ones count
+only if nothing else fits, `unallocable` ones never. Equal scores, bit by bit, are decided in favour of
+what comes last in the order of names (first the group, then the primary, then the secondary), as the
+established allocator does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ganeti.logic.constraints import Constraint, Shortfall, policy_problem, primary_problem, secondary_problem
+from ganeti.logic.node_state import Demand, NodeState, demand_of_request
+from ganeti.logic.pair_search import Search
+from ganeti.logic.redundancy import stranded_node
+from ganeti.logic.score import ClusterScore
+from ganeti.model.allocation import InstanceRequest
+from ganeti.model.cluster import Cluster
+from ganeti.model.ids import GroupId, NetworkId, NodeId
+from ganeti.model.node import AllocPolicy
+from ganeti.model.spec import NicSpec
+
+TIERS = (AllocPolicy.PREFERRED, AllocPolicy.LAST_RESORT)
+"""Policies under which a group gets instances, the better first."""
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster as placement sees it, and which nodes it may use."""
+
+    cluster: Cluster
+    states: tuple[NodeState, ...]
+    """In the order of names."""
+    candidates: frozenset[NodeId] | None = None
+
+    def may_use(self, state: NodeState) -> bool:
+        """Whether an instance may be put on a node as far as its condition goes."""
+        return state.is_online and (self.candidates is None or state.node in self.candidates)
+
+    def changed(self, *changed: NodeState) -> Scene:
+        """The scene with some nodes in another state."""
+        new = {state.node: state for state in changed}
+        states = tuple(new.get(state.node, state) for state in self.states)
+        return msgspec.structs.replace(self, states=states)
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """A place for one instance."""
+
+    nodes: tuple[NodeState, ...]
+    """As they are with the instance on them; primary first."""
+    group: GroupId
+    score: float
+    """Of the cluster with the instance placed."""
+    score_before: float
+
+
+def place(scene: Scene, request: InstanceRequest) -> Choice | None:
+    """The best place for a new instance, or None if nothing fits."""
+    demand = demand_of_request(request, scene.cluster)
+    online = [state for state in scene.states if state.is_online]
+    if request.group is not None:
+        # The established allocator scores a named group as if it were alone.
+        online = [state for state in online if state.group == request.group]
+    if not online:
+        return None
+    score = ClusterScore([state for state in scene.states if _in_scope(state, request.group)])
+    search = Search(online, demand)
+    for tier in TIERS:
+        choices = []
+        for group in allowed_groups(scene.cluster, request, demand, tier):
+            members = [i for i, s in enumerate(online) if s.group == group and scene.may_use(s)]
+            choice = _best_in_group(search, score, members)
+            if choice is not None:
+                choices.append(choice)
+        if choices:
+            return min(reversed(choices), key=lambda choice: choice.score)
+    return None
+
+
+def allowed_groups(
+    cluster: Cluster, request: InstanceRequest, demand: Demand, tier: AllocPolicy
+) -> list[GroupId]:
+    """Groups of a tier whose rules allow an instance, in the order of names."""
+    groups = sorted(cluster.groups.values(), key=lambda group: group.name)
+    return [
+        group.uuid
+        for group in groups
+        if group.alloc_policy is tier and group_problem(cluster, group.uuid, request, demand) is None
+    ]
+
+
+def group_problem(
+    cluster: Cluster, group: GroupId, request: InstanceRequest, demand: Demand
+) -> Shortfall | None:
+    """Why no node of a group may take an instance; None: the group allows it."""
+    found = cluster.groups[group]
+    if request.group is not None and request.group != group:
+        return Shortfall(constraint=Constraint.GROUP, text="another group was asked for")
+    if found.alloc_policy is AllocPolicy.UNALLOCABLE:
+        text = f"its group {found.name} is unallocable"
+        return Shortfall(constraint=Constraint.GROUP, text=text)
+    for network in _networks(cluster, request.nics):
+        if network not in found.networks:
+            name = cluster.networks[network].name
+            text = f"its group {found.name} is not connected to network {name}"
+            return Shortfall(constraint=Constraint.GROUP, text=text)
+    return policy_problem(demand, cluster.policy_of(group))
+
+
+def usable_primaries(states: Sequence[NodeState], members: Iterable[int], demand: Demand) -> list[int]:
+    """Indices of the members that could run an instance."""
+    return [index for index in members if primary_problem(states[index], demand) is None]
+
+
+def usable_secondaries(states: Sequence[NodeState], members: Iterable[int], demand: Demand) -> list[int]:
+    """Indices of the members that could mirror an instance of a node they do not mirror yet."""
+    return [index for index in members if secondary_problem(states[index], demand) is None]
+
+
+def keeps_redundancy(members: Sequence[NodeState], *changed: NodeState) -> NodeState | None:
+    """The node of a group that could not be evacuated any more after a change; None: all could.
+
+    Nothing is asked of a group that was not redundant before.
+    """
+    new = {state.node: state for state in changed}
+    stranded = stranded_node([new.get(state.node, state) for state in members])
+    return stranded if stranded is not None and stranded_node(members) is None else None
+
+
+def _best_in_group(search: Search, score: ClusterScore, members: Sequence[int]) -> Choice | None:
+    states, demand = search.states, search.demand
+    primaries = usable_primaries(states, members, demand)
+    secondaries = usable_secondaries(states, members, demand) if demand.nodes_needed > 1 else []
+    group = [state for state in states if members and state.group == states[members[0]].group]
+    while primaries:
+        choice = _best_of(search, score, primaries, secondaries)
+        if choice is None or keeps_redundancy(group, *choice.nodes) is None:
+            return choice
+        refused = choice.nodes[0].node
+        primaries = [index for index in primaries if states[index].node != refused]
+    return None
+
+
+def _best_of(
+    search: Search, score: ClusterScore, primaries: Sequence[int], secondaries: Sequence[int]
+) -> Choice | None:
+    """The best of some nodes, compared in exact scores where they are close."""
+    demand, states = search.demand, search.states
+    close: list[tuple[int, ...]]
+    if demand.nodes_needed > 1:
+        close = list(search.best_pairs(primaries, secondaries))
+    else:
+        close = [(index,) for index in search.best_single(primaries)]
+    best: tuple[float, tuple[int, ...]] | None = None
+    for nodes in sorted(close, reverse=True):
+        value = _score_after(score, demand, [states[index] for index in nodes]).value
+        if best is None or value < best[0]:
+            best = (value, nodes)
+    if best is None:
+        return None
+    before = [states[index] for index in best[1]]
+    return Choice(
+        nodes=occupied(before, demand),
+        group=before[0].group,
+        score=best[0],
+        score_before=score.value,
+    )
+
+
+def occupied(nodes: Sequence[NodeState], demand: Demand) -> tuple[NodeState, ...]:
+    """Nodes (primary first) after an instance was put on them."""
+    if len(nodes) == 1:
+        return (nodes[0].with_primary(demand),)
+    primary, secondary = nodes
+    return (
+        primary.with_primary(demand, secondary.node),
+        secondary.with_secondary(demand, primary.node),
+    )
+
+
+def _score_after(score: ClusterScore, demand: Demand, nodes: Sequence[NodeState]) -> ClusterScore:
+    for before, changed in zip(nodes, occupied(nodes, demand)):
+        score = score.after(before, changed)
+    return score
+
+
+def _in_scope(state: NodeState, group: GroupId | None) -> bool:
+    return group is None or state.group == group
+
+
+def _networks(cluster: Cluster, nics: Iterable[NicSpec]) -> list[NetworkId]:
+    """UUIDs of the networks that interfaces are connected to."""
+    return [
+        cluster.network(nic.network).uuid for nic in nics if nic.network is not None and nic.network != "none"
+    ]

@@ -1,0 +1,101 @@
+"""Another secondary for a mirrored instance, another primary for one on shared storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ganeti.errors import AllocatorError
+from ganeti.logic.constraints import Shortfall, primary_problem, secondary_problem
+from ganeti.logic.node_figures import backend_reader, traits_of
+from ganeti.logic.node_state import Demand, NodeState, demand_of_instance, exclusion_prefixes
+from ganeti.logic.pair_search import Search
+from ganeti.logic.placement import Scene
+from ganeti.logic.score import ClusterScore
+from ganeti.logic.shortage import no_target
+from ganeti.model.allocation import Placement, Relocate, Solution
+from ganeti.model.cluster import Cluster
+from ganeti.model.disk import Mirroring
+from ganeti.model.instance import Instance
+
+
+def relocate(request: Relocate, scene: Scene) -> Solution:
+    """The node of the instance's group after which the group's score is lowest.
+
+    Soft rules do not count when the instance has to leave a node that is down.
+
+    Raises:
+        AllocatorError: the instance cannot be relocated, or not from there.
+    """
+    cluster = scene.cluster
+    instance = cluster.instance(request.instance)
+    backend = backend_reader(cluster.settings)(instance)
+    demand = demand_of_instance(instance, cluster, backend, exclusion_prefixes(cluster))
+    is_mirrored = _check(cluster, instance, demand, request)
+    home = instance.primary_node
+    old = next(state for state in scene.states if state.node == request.relocate_from[0])
+    emptied = old.without_secondary(demand, home) if is_mirrored else old.without_primary(demand)
+    group = [state for state in scene.changed(emptied).states if state.group == old.group]
+    online = [state for state in group if state.is_online]
+    allowed: list[int] = []
+    rejections: list[tuple[NodeState, Shortfall]] = []
+    for index, state in enumerate(online):
+        if not scene.may_use(state) or state.node in (old.node, home):
+            continue
+        problem = (
+            secondary_problem(state, demand, home, is_strict=old.is_online)
+            if is_mirrored
+            else primary_problem(state, demand, is_strict=old.is_online)
+        )
+        if problem is None:
+            allowed.append(index)
+        else:
+            rejections.append((state, problem))
+    if not allowed:
+        return no_target(scene, instance.name, rejections)
+    best = _best(demand, group, online, allowed, instance if is_mirrored else None)
+    placement = Placement(instance=instance.name, nodes=(best.node,))
+    return Solution(placements=(placement,), info=f"{instance.name} moves from {old.name} to {best.name}")
+
+
+def _best(
+    demand: Demand,
+    group: Sequence[NodeState],
+    online: Sequence[NodeState],
+    allowed: Sequence[int],
+    mirrored: Instance | None,
+) -> NodeState:
+    """The node with the best score; of equal ones the last.
+
+    All allowed nodes are compared exactly: there the mirrors that a node has of the same primary
+    already change what it must keep free.
+    """
+    score = ClusterScore(group)
+    if mirrored is None:
+        allowed = Search(online, demand).best_single(allowed)
+    best: tuple[float, NodeState] | None = None
+    for index in sorted(allowed, reverse=True):
+        state = online[index]
+        if mirrored is not None:
+            changed = state.with_secondary(demand, mirrored.primary_node)
+        else:
+            changed = state.with_primary(demand)
+        value = score.after(state, changed).value
+        if best is None or value < best[0]:
+            best = (value, state)
+    assert best is not None
+    return best[1]
+
+
+def _check(cluster: Cluster, instance: Instance, demand: Demand, request: Relocate) -> bool:
+    """Whether it is about the secondary node."""
+    mirroring = traits_of(demand.template).mirroring
+    if mirroring is Mirroring.NONE:
+        raise AllocatorError(
+            f"instance {instance.name} cannot be relocated: its {demand.template} disks are on one node only"
+        )
+    is_mirrored = mirroring is Mirroring.INTERNAL
+    expected = cluster.secondary_nodes(instance) if is_mirrored else (instance.primary_node,)
+    if len(expected) != 1 or request.relocate_from != expected:
+        role = "secondary" if is_mirrored else "primary"
+        raise AllocatorError(f"instance {instance.name} can only be relocated from its {role} node")
+    return is_mirrored

@@ -1,0 +1,201 @@
+"""Asks allocators: gathers what the nodes report, asks, and checks the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from ganeti.errors import AllocatorError, ErrorCode, GanetiError, NodeTimeout, PrereqError
+from ganeti.interfaces import IAllocation, IExternalAllocators, INodes, Plugins
+from ganeti.logic.allocator_answers import check_solution
+from ganeti.logic.node_figures import SPINDLE_REPORT, question_of, traits_of
+from ganeti.model.allocation import (
+    Allocate,
+    AllocationRequest,
+    ClusterView,
+    MultiAllocate,
+    Solution,
+)
+from ganeti.model.calls.instances import AllInstancesInfo
+from ganeti.model.calls.outcome import Answer
+from ganeti.model.calls.system import AllocatorRunner, NodeInfo
+from ganeti.model.cluster import Cluster, ClusterSettings
+from ganeti.model.filled import ndparams_of
+from ganeti.model.ids import PLUGIN_NAME, NodeId
+from ganeti.model.node import AllocPolicy
+
+RunInThread = Callable[[Callable[[], Solution]], Awaitable[Solution]]
+"""Runs a function where it does not hold up the reactor."""
+
+DEFAULT_NAMES = ("", ".")
+"""What stands for the cluster's `default_iallocator`."""
+
+
+@implementer(IAllocation)
+class Allocation:
+    """Places instances on live nodes.
+
+    Args:
+        nodes: asked for their resources, and the master for running external programs.
+        plugins: allocators by name.
+        run_in_thread: where built-in allocators compute.
+    """
+
+    log = Logger()
+
+    def __init__(self, nodes: INodes, plugins: Plugins, run_in_thread: RunInThread) -> None:
+        self._nodes = nodes
+        self._plugins = plugins
+        self._run_in_thread = run_in_thread
+
+    async def solve(
+        self,
+        name: str,
+        request: AllocationRequest,
+        *,
+        cluster: Cluster,
+        candidates: Collection[NodeId] | None = None,
+    ) -> Solution:
+        """Gather facts, ask the allocator, check its answer; see `IAllocation`."""
+        name = self._chosen(name, cluster.settings)
+        _refuse_unallocable(request, cluster)
+        view = await self._view(request, cluster, candidates)
+        try:
+            solution = await self._ask(name, request, view)
+        except AllocatorError as error:
+            raise AllocatorError(f"allocator {name}: {error}", detail=error.detail) from error
+        for instance, reason in solution.failed:
+            self.log.info("no place for {instance}: {reason}", instance=instance, reason=reason)
+        if solution.failed and not solution.placements and not isinstance(request, MultiAllocate):
+            raise PrereqError(_refusal(name, solution), code=ErrorCode.NO_RESOURCES)
+        return solution
+
+    def _chosen(self, name: str, settings: ClusterSettings) -> str:
+        if name in DEFAULT_NAMES:
+            name = settings.default_iallocator
+        if not name:
+            raise PrereqError(
+                "no allocator was named and the cluster has no default one; give the nodes, name an"
+                " allocator such as builtin, or set default_iallocator"
+            )
+        return name
+
+    async def _ask(self, name: str, request: AllocationRequest, view: ClusterView) -> Solution:
+        plugin = self._plugins.iallocators.get(name)
+        if plugin is None:
+            return await self._ask_program(name, request, view)
+        try:
+            solution = await self._run_in_thread(lambda: plugin.solve(request, view))
+        except (CancelledError, GanetiError):
+            raise
+        except Exception as error:
+            self.log.failure("allocator {name} crashed", name=name)
+            raise AllocatorError(f"it crashed ({type(error).__name__}: {error})") from error
+        check_solution(request, view, solution)
+        return solution
+
+    async def _ask_program(self, name: str, request: AllocationRequest, view: ClusterView) -> Solution:
+        external = next(
+            (one for one in self._plugins.iallocators.values() if IExternalAllocators.providedBy(one)), None
+        )
+        known = ", ".join(sorted(self._plugins.iallocators))
+        if external is None or not PLUGIN_NAME.match(name):
+            raise AllocatorError(f"there is no such allocator; built in are: {known}")
+        text = external.encode(request, view)
+        options: Mapping[str, Any] = view.cluster.settings.default_iallocator_params
+        call = AllocatorRunner(name=name, request=text, options=options)
+        try:
+            answer = await self._nodes.call(view.cluster.master, call)
+        except NodeTimeout as error:
+            raise AllocatorError(f"it did not answer within {call.duration.value:.0f} seconds") from error
+        except GanetiError as error:
+            raise AllocatorError(f"it could not be run on {view.cluster.master.name}: {error}") from error
+        solution: Solution = external.decode(request, view, answer)
+        return solution
+
+    async def _view(
+        self, request: AllocationRequest, cluster: Cluster, candidates: Collection[NodeId] | None
+    ) -> ClusterView:
+        """What the nodes say now; one that gives no answer, or half of one, is left out."""
+        asked = [node for node in cluster.nodes.values() if node.vm_capable and not node.offline]
+        running_call = AllInstancesInfo(hypervisors=cluster.settings.enabled_hypervisors)
+        facts, running = await gatherResults(
+            [
+                _started(self._nodes.each(asked, _facts_call(request, cluster))),
+                _started(self._nodes.each(asked, running_call)),
+            ],
+            consumeErrors=True,
+        )
+        answers = {
+            node: (facts[node].value, running[node].value)
+            for node in facts
+            if isinstance(facts[node], Answer) and isinstance(running.get(node), Answer)
+        }
+        silent = [node.name for node in asked if node.uuid not in answers]
+        if silent:
+            self.log.warn("placing without {nodes}, which did not answer", nodes=", ".join(silent))
+        return ClusterView(
+            cluster=cluster,
+            facts={node: found for node, (found, _) in answers.items()},
+            running={node: found for node, (_, found) in answers.items()},
+            candidates=None if candidates is None else frozenset(candidates),
+        )
+
+
+def _started(waiting: Awaitable[Any]) -> Deferred[Any]:
+    async def wait() -> Any:
+        return await waiting
+
+    return Deferred.fromCoroutine(wait())
+
+
+def _refuse_unallocable(request: AllocationRequest, cluster: Cluster) -> None:
+    """A group that nothing may be put into cannot be asked for, whoever the allocator is."""
+    if not isinstance(request, Allocate) or request.instance.group is None:
+        return
+    group = cluster.groups[request.instance.group]
+    if group.alloc_policy is AllocPolicy.UNALLOCABLE:
+        raise PrereqError(
+            f"group {group.name} is unallocable; choose another one, name the nodes, or change its"
+            " alloc_policy",
+            code=ErrorCode.NO_RESOURCES,
+        )
+
+
+def _facts_call(request: AllocationRequest, cluster: Cluster) -> NodeInfo:
+    question = question_of(request, cluster)
+    hypervisors, templates = {question.hypervisor}, {question.template}
+    if isinstance(request, MultiAllocate):
+        hypervisors |= {instance.hypervisor for instance in request.instances}
+        templates |= {instance.disk_template for instance in request.instances}
+    return NodeInfo(
+        storage_units=storage_units(cluster, templates), hypervisors=tuple(sorted(hypervisors - {""}))
+    )
+
+
+def storage_units(cluster: Cluster, templates: Collection[str]) -> dict[str, str]:
+    """Storage of these templates on every node, as type to name of the unit."""
+    settings = cluster.settings
+    places = {
+        "lvm-vg": settings.volume_group_name,
+        "file": settings.file_storage_dir,
+        "sharedfile": settings.shared_file_storage_dir,
+        "gluster": settings.gluster_storage_dir,
+    }
+    if any(ndparams_of(cluster, node)["exclusive_storage"] for node in cluster.nodes.values()):
+        places[SPINDLE_REPORT] = settings.volume_group_name
+    wanted = {traits_of(template).storage_type for template in templates}
+    if "lvm-vg" in wanted:
+        wanted.add(SPINDLE_REPORT)
+    return {kind: place for kind, place in places.items() if place and kind in wanted}
+
+
+def _refusal(name: str, solution: Solution) -> str:
+    instance, reason = solution.failed[0]
+    if solution.rejections or instance in reason:
+        return reason
+    return f"allocator {name} found no place for instance {instance}: {reason}"
