@@ -51,7 +51,7 @@ def _ask(hypervisor: IHypervisor, host: IHost, name: str, timeout_s: float) -> N
         pause_s = min(asked + ASK_AGAIN_S, deadline) - host.now()
         if pause_s > 0:
             host.sleep(pause_s)
-            if _is_down(hypervisor, host, name):
+            if _is_down(hypervisor, host, name) or host.now() >= deadline:
                 return
 
 

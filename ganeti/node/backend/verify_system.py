@@ -23,7 +23,7 @@ Check = Callable[[NodeWorld, Any], object]
 
 _NAMES = tuple[str, ...]
 _FILE_SYSTEMS = (
-    ("/proc", "/proc/sys", "/proc/sysrq-trigger"),
+    ("/proc", "/proc/sys/kernel", "/proc/meminfo"),
     ("/sys", "/sys/block", "/sys/class/net"),
 )
 
