@@ -155,17 +155,15 @@ class FakeHypervisor:
         )
 
     def cancel(self, host: IHost, instance: FilledInstance) -> None:
-        """Let it go on here."""
-        entry = _read(host, instance.name)
-        if entry is not None and entry.state is RunState.MIGRATED_AWAY:
-            _write(host, msgspec.structs.replace(entry, state=RunState.RUNNING))
+        """Nothing: it is always too late, as fake memory needs no time to travel."""
 
     def finish_source(self, host: IHost, instance: FilledInstance, *, success: bool, live: bool) -> None:
         """Forget it, or let it go on here."""
+        entry = _read(host, instance.name)
         if success:
             self.cleanup(host, instance.name)
-        else:
-            self.cancel(host, instance)
+        elif entry is not None and entry.state is RunState.MIGRATED_AWAY:
+            _write(host, msgspec.structs.replace(entry, state=RunState.RUNNING))
 
     def finish_target(self, host: IHost, instance: FilledInstance, info: str, *, success: bool) -> None:
         """Let it run in the state it had, or forget it."""
