@@ -86,9 +86,10 @@ class VerifyTests(WithNode, SynchronousTestCase):
         """OS definitions come so that they can be read back."""
         before = os.environ.get(SEARCH_PATH_VARIABLE)
         os.environ[SEARCH_PATH_VARIABLE] = f"{self.directory}/os"
-        self.addCleanup(os.environ.pop, SEARCH_PATH_VARIABLE, None)
+        # Clean-ups run in reverse: the variable goes, and what was there comes back.
         if before is not None:
             self.addCleanup(os.environ.__setitem__, SEARCH_PATH_VARIABLE, before)
+        self.addCleanup(os.environ.pop, SEARCH_PATH_VARIABLE, None)
         self.write(f"{self.directory}/os/empty/create", "")
         (status,) = msgspec.convert(self.check("oslist", None), tuple[OsStatus, ...])
         self.assertEqual((status.name, status.valid), ("empty", False))
