@@ -25,6 +25,7 @@ from ganeti.model.cluster import Cluster
 from ganeti.model.disk import Disk, TemplateTraits
 from ganeti.model.filled import FilledInstance
 from ganeti.model.ids import JobId, NodeId
+from ganeti.model.job import Job
 from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import Node
 from ganeti.model.params import ParamTable, ParamValues
@@ -421,6 +422,9 @@ class ILocks(Interface):
     def pending() -> Sequence[Mapping[str, Any]]:
         """Rows name, mode, owner, pending (locking.md section 5)."""
 
+    def change_priority(owner: str, priority: int) -> bool:
+        """Let an owner go on waiting with another priority; says whether it waits at all."""
+
 
 class INodes(Interface):
     """Calls functions on nodes."""
@@ -545,3 +549,21 @@ class IJobStore(Interface):
 
     def load_archived(job: JobId) -> Awaitable[bytes | None]:
         """An archived document, or None."""
+
+    drained: bool = Attribute("whether the drain flag is set")
+
+    def reserve(count: int) -> JobId:
+        """The first of so many new ids in a row; they are never given out again."""
+
+    def note(job: Job) -> None:
+        """A job has new log entries: bring its file up to date soon, without telling candidates."""
+
+    def archived_ids() -> Awaitable[Sequence[JobId]]:
+        """Ids of all archived jobs, ascending."""
+
+    def set_drained(*, drained: bool) -> Awaitable[None]:
+        """Set or remove the drain flag, here and on the candidates.
+
+        Raises:
+            JobQueueError: it could not be written.
+        """

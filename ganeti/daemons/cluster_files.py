@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 
 from ganeti.errors import ConfigurationError
-from ganeti.io.files import write_file
+from ganeti.io.files import Ownership, write_file
 from ganeti.io.x509 import KeyPair, issue, make_authority
 from ganeti.model.identity import Identity, Role
 from ganeti.model.paths import Paths
@@ -91,4 +91,4 @@ def write_node_files(data_dir: str, files: Mapping[str, bytes]) -> None:
 
 def _write(path: str, content: bytes, mode: int) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    write_file(path, content, mode=mode)
+    write_file(path, content, Ownership(mode=mode))

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from ganeti.daemons.options import ROOT_VARIABLE
 from ganeti.errors import GanetiError
 from ganeti.model.paths import Paths
 
@@ -28,8 +29,22 @@ def running_pid(paths: Paths, daemon: str) -> int | None:
     return pid if daemon.encode() in command else None
 
 
-def start(paths: Paths, daemon: str, options: Sequence[str] = ()) -> int:
+def start(
+    paths: Paths,
+    daemon: str,
+    options: Sequence[str] = (),
+    *,
+    environment: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> int:
     """Start a daemon unless it runs; gives its process id once it serves.
+
+    Args:
+        paths: of its node.
+        daemon: its name.
+        options: its options.
+        environment: whole environment; None: ours with the node's root directory.
+        prefix: words before the command, which run it somewhere else.
 
     Raises:
         GanetiError: it ended again or does not come up; the message has the end of its log.
@@ -37,9 +52,10 @@ def start(paths: Paths, daemon: str, options: Sequence[str] = ()) -> int:
     pid = running_pid(paths, daemon)
     if pid is not None:
         return pid
-    environment = {**os.environ, "GANETI_ROOTDIR": paths.root}
+    if environment is None:
+        environment = {**os.environ, ROOT_VARIABLE: paths.root}
     started = subprocess.run(
-        [sys.executable, "-m", "ganeti.daemons.launcher", daemon, *options],
+        [*prefix, sys.executable, "-m", "ganeti.daemons.launcher", daemon, *options],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -76,6 +92,13 @@ def stop(paths: Paths, daemon: str, *, timeout_s: float = STOP_TIMEOUT_S) -> Non
                 return
             time.sleep(0.05)
     raise GanetiError(f"{daemon} (process {pid}) cannot be ended")
+
+
+def reload(paths: Paths, daemon: str) -> None:
+    """Send SIGHUP to a daemon, if it runs."""
+    pid = running_pid(paths, daemon)
+    if pid is not None:
+        os.kill(pid, signal.SIGHUP)
 
 
 def wait_until(is_so: Callable[[], bool], complaint: str, *, timeout_s: float) -> None:

@@ -24,7 +24,7 @@ from ganeti.logic.settings_changes import (
 from ganeti.model.calls.instances import HypervisorValidateParams
 from ganeti.model.calls.outcome import NodeFailed
 from ganeti.model.cluster import Cluster, ClusterSettings
-from ganeti.model.ipolicy import policy_from
+from ganeti.model.ipolicy import check_policy, policy_from
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level
 from ganeti.model.param_tables.be import BACKEND, expand_memory
 from ganeti.model.param_tables.disk import DISK
@@ -276,6 +276,7 @@ class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]
             changes["ndparams"] = NODE.fill(NODE.merge(settings.ndparams, op.ndparams))
         if op.ipolicy is not None:
             changes["ipolicy"] = policy_from(settings.ipolicy, op.ipolicy)
+            check_policy(changes["ipolicy"])
         return changes
 
     def _edit_lists(self, settings: ClusterSettings, changes: dict[str, Any]) -> tuple[str, ...]:

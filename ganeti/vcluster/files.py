@@ -1,0 +1,71 @@
+"""The files that make directories look like hosts: names, allowed paths, OS definitions, delivery."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from ganeti.vcluster.layout import Layout, VirtualNode
+
+
+def checkout() -> str:
+    """The directory with our `bin` and `examples`: a checkout, or where the package is installed."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+
+def write_files(layout: Layout) -> None:
+    """Make the directories of all nodes and everything in them that no daemon writes."""
+    os.makedirs(layout.shared_dir, exist_ok=True)
+    hosts = _hosts(layout)
+    for node in layout.nodes:
+        _write_node(layout, node, hosts)
+
+
+def _hosts(layout: Layout) -> str:
+    lines = [f"{layout.cluster_address} {layout.cluster_name}"]
+    for node in layout.nodes:
+        names = f"{node.name} {node.name.partition('.')[0]}"
+        lines.append(f"{node.address} {names}")
+        if node.address6 is not None:
+            lines.append(f"{node.address6} {names}")
+    return "\n".join(lines) + "\n"
+
+
+def _write_node(layout: Layout, node: VirtualNode, hosts: str) -> None:
+    paths = layout.paths(node)
+    for directory in (
+        paths.data_dir,
+        paths.run_dir,
+        paths.log_dir,
+        paths.lock_dir,
+        paths.hooks_dir,
+        paths.file_storage_dir,
+        f"{paths.root}/srv/ganeti/os",
+    ):
+        os.makedirs(directory, exist_ok=True)
+    _write(paths.hosts_file, hosts)
+    _write(paths.hostname_file, node.name + "\n")
+    _write(paths.file_storage_paths, f"{layout.shared_dir}\n{paths.file_storage_dir}\n")
+    _write(paths.node_setup_script, _delivery_script(layout))
+    os.chmod(paths.node_setup_script, 0o755)
+    for name in ("noop", "tiny"):
+        source = os.path.join(checkout(), "examples", "os", name)
+        target = f"{paths.root}/srv/ganeti/os/{name}"
+        if os.path.isdir(source) and not os.path.lexists(target):
+            # A copy, as a link would lead out of the node's own tree.
+            shutil.copytree(source, target)
+
+
+def _delivery_script(layout: Layout) -> str:
+    return (
+        "#!/bin/sh\n"
+        "# Delivers credentials to a node of this virtual cluster: a copy instead of SSH.\n"
+        f"PYTHONPATH='{checkout()}' exec '{sys.executable}' -m ganeti.vcluster.deliver "
+        f"'{layout.directory}' \"$@\"\n"
+    )
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(text)

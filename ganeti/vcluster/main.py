@@ -1,0 +1,163 @@
+"""`ganeti-vcluster`: whole clusters on one machine, for trying out and for tests."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from ganeti.errors import GanetiError
+from ganeti.vcluster import netns, nodes
+from ganeti.vcluster.create import form, prepare
+from ganeti.vcluster.layout import Layout, load, plan
+from ganeti.vcluster.processes import kill_all
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options and sub-commands."""
+    top = argparse.ArgumentParser(
+        prog="ganeti-vcluster",
+        description="Runs a cluster of several nodes on this machine, with the real daemons.",
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a cluster in a directory and start it")
+    create.add_argument("dir")
+    create.add_argument("--nodes", type=int, default=3, metavar="N", help="number of nodes (3)")
+    create.add_argument("--hypervisor", choices=("kvm", "fake"), default="fake")
+    create.add_argument(
+        "--disk-templates",
+        default="sharedfile,file,diskless",
+        metavar="LIST",
+        help="enabled disk templates (sharedfile,file,diskless)",
+    )
+    create.add_argument("--groups", type=int, default=1, metavar="G", help="number of node groups (1)")
+    create.add_argument("--netns", action="store_true", help="a network namespace for each node (needs root)")
+    create.add_argument(
+        "--simulated", action="store_true", help="serve all nodes but the master from one process"
+    )
+    create.add_argument(
+        "--no-init", action="store_true", help="only prepare the nodes; gnt-cluster init is up to you"
+    )
+    for name, text in (
+        ("start", "start whatever does not run"),
+        ("stop", "stop the daemons; guests go on"),
+        ("status", "show what runs"),
+        ("destroy", "end everything and remove the directory"),
+        ("env", "print shell settings: after eval, gnt-* run on the master"),
+    ):
+        commands.add_parser(name, help=text).add_argument("dir")
+    execute = commands.add_parser("exec", help="run a command on a node")
+    execute.add_argument("dir")
+    execute.add_argument("-n", "--node", help="which node (default: the master)")
+    execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
+    kill = commands.add_parser("kill", help="end all processes of a node at once, as a power cut does")
+    kill.add_argument("dir")
+    kill.add_argument("node")
+    link = commands.add_parser("link", help="cut or mend the network of a node (with --netns)")
+    link.add_argument("dir")
+    link.add_argument("node")
+    link.add_argument("state", choices=("up", "down"))
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; gives the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except GanetiError as error:
+        sys.stderr.write(f"ganeti-vcluster: {error}\n")
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "create":
+        return _create(options)
+    layout = load(options.dir)
+    match options.command:
+        case "start":
+            nodes.start(layout)
+        case "stop":
+            nodes.stop(layout)
+        case "status":
+            _show(layout)
+        case "destroy":
+            nodes.destroy(layout)
+        case "env":
+            _print_environment(layout)
+        case "exec":
+            return _execute(layout, options)
+        case "kill":
+            killed = kill_all(layout.root(layout.node(options.node)))
+            print(f"ended {len(killed)} processes of {layout.node(options.node).name}")
+        case "link":
+            if not layout.netns:
+                raise GanetiError("only clusters made with --netns have links that can be cut")
+            netns.set_link(layout, layout.node(options.node), up=options.state == "up")
+    return 0
+
+
+def _create(options: argparse.Namespace) -> int:
+    layout = plan(
+        options.dir,
+        options.nodes,
+        hypervisor=options.hypervisor,
+        disk_templates=tuple(options.disk_templates.split(",")),
+        groups=options.groups,
+        netns=options.netns,
+        simulated=options.simulated,
+    )
+    prepare(layout)
+    if options.no_init:
+        return 0
+    form(layout, init_options(layout))
+    print(f'cluster of {len(layout.nodes)} nodes is up; eval "$(ganeti-vcluster env {layout.directory})"')
+    return 0
+
+
+def init_options(layout: Layout) -> list[str]:
+    """Further options of `gnt-cluster init`: KVM instances boot the tiny guest unless told otherwise."""
+    if layout.hypervisor != "kvm":
+        return []
+    from ganeti.vcluster.tiny_guest import build
+
+    guest = build()
+    values = {
+        "kernel_path": guest.kernel,
+        "initrd_path": guest.initrd,
+        "kernel_args": "quiet",
+        "kvm_path": "/usr/bin/qemu-system-x86_64",
+        "root_path": "",
+        "vhost_net": "false",
+    }
+    joined = ",".join(f"{key}={value}" for key, value in values.items())
+    return ["--hypervisor-parameters", f"kvm:{joined}"]
+
+
+def _show(layout: Layout) -> None:
+    master = layout.master
+    for node, running, count in nodes.status(layout):
+        daemons = ", ".join(running) or ("simulated" if layout.simulated and node.number > 2 else "stopped")
+        mark = " (master)" if node == master else ""
+        print(f"{node.name}{mark}: {node.address}: {daemons}; {count} processes")
+
+
+def _print_environment(layout: Layout) -> None:
+    environment = nodes.environment(layout, layout.master)
+    for key in ("GANETI_ROOTDIR", "PYTHONPATH"):
+        print(f"export {key}={shlex.quote(environment[key])}")
+    bins = environment["PATH"].split(":")[:2]
+    print(f'export PATH={shlex.quote(":".join(bins))}:"$PATH"')
+
+
+def _execute(layout: Layout, options: argparse.Namespace) -> int:
+    argv = [part for part in options.argv if part != "--"] if options.argv[:1] == ["--"] else options.argv
+    if not argv:
+        raise GanetiError("say which command is to be run")
+    node = layout.node(options.node) if options.node else layout.master
+    return nodes.run_on(layout, node, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Many nodes in one process: the real node functions with fake hypervisor and storage, without forks.
+
+Started by `ganeti-vcluster --simulated` as `python -m ganeti.vcluster.simulator NAME DIR`. Every node has
+its own directory, address and certificate, and answers over the same TLS link as a real one. At SIGHUP
+nodes that have joined meanwhile are served, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.python.threadpool import ThreadPool
+
+from ganeti.daemons.identity import credentials, own_identity
+from ganeti.daemons.noded import PORT, inline_functions, server_endpoint
+from ganeti.interfaces import Plugins
+from ganeti.node.backend.execution import answer_to
+from ganeti.node.backend.host import Host
+from ganeti.node.backend.registry import NodeWorld, load_all
+from ganeti.node.functions import Functions
+from ganeti.node.launcher import Watcher
+from ganeti.node.locator import NodeLocator
+from ganeti.node.service import LinkService
+from ganeti.plugin_registry import discover
+from ganeti.vcluster.layout import Layout, VirtualNode, load
+from ganeti.wire.tls import ServerTls, only_master
+
+THREADS = 8
+
+
+class InProcess:
+    """Carries functions out in threads of this process; takes the place of the launcher of a node.
+
+    Args:
+        reactor: threads.
+        pool: the threads.
+        world: the node.
+    """
+
+    def __init__(self, reactor: Any, pool: ThreadPool, world: NodeWorld) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self._world = world
+
+    def launch(self, request: bytes, watcher: Watcher) -> None:
+        """Begin to carry out a call."""
+        watcher.started(os.getpid())
+        done = deferToThreadPool(self._reactor, self._pool, answer_to, request, self._world)
+        done.addCallback(lambda answer: watcher.answered(answer[0]))
+        done.addBoth(lambda _: watcher.ended("done"))
+
+    def signal(self, pid: int, number: int) -> None:
+        """Threads cannot be ended; the call goes on and its result is dropped."""
+
+
+class Simulator:
+    """All simulated nodes of a cluster."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, layout: Layout) -> None:
+        self._reactor = reactor
+        self._layout = layout
+        self._pool = ThreadPool(THREADS, THREADS, name="nodes")
+        self._plugins: Plugins = discover()
+        self._serving: set[int] = set()
+        load_all()
+
+    def start(self) -> None:
+        """Serve every node that has credentials and is not served yet."""
+        if not self._pool.started:
+            self._pool.start()
+            self._reactor.addSystemEventTrigger("after", "shutdown", self._pool.stop)
+        for node in self._layout.nodes[1:]:
+            if node.number in self._serving or not os.path.exists(self._layout.paths(node).node_cert_file):
+                continue
+            self._serve(node)
+
+    def _serve(self, node: VirtualNode) -> None:
+        paths = self._layout.paths(node)
+        identity = own_identity(paths)
+        world = NodeWorld(host=Host(paths, identity.name), plugins=self._plugins)
+        functions = Functions(
+            self._reactor, InProcess(self._reactor, self._pool, world), inline=inline_functions(paths)
+        )
+        link = LinkService(
+            self._reactor,
+            server_endpoint(self._reactor, node.address, PORT),
+            NodeLocator(functions),
+            tls=ServerTls(credentials(paths, paths.node_cert_file), only_master(identity.cluster_uuid)),
+        )
+        functions.startService()
+        link.startService().addErrback(
+            lambda failure: self.log.failure("cannot serve {node}", failure=failure, node=node.name)
+        )
+        self._serving.add(node.number)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until ended."""
+    from twisted.internet import reactor
+
+    layout = load(arguments[1])
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    simulator = Simulator(reactor, layout)
+    pid_file = layout.paths(layout.nodes[1]).pid_file(arguments[0])
+
+    def serve() -> None:
+        simulator.start()
+        with open(pid_file, "w", encoding="ascii") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+    reactor.callWhenRunning(serve)
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(simulator.start))
+    reactor.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
