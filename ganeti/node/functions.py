@@ -146,7 +146,7 @@ class Functions(Service):
         reactor: IReactorTime,
         launcher: ILaunch,
         *,
-        inline: Mapping[type[NodeCall[Any]], InlineFunction] | None = None,
+        inline: Mapping[type[Any], InlineFunction] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._clock = reactor

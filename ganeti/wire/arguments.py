@@ -114,7 +114,7 @@ class Chunked(amp.Argument):
             GanetiError: too long.
         """
         key = name.decode("ascii")
-        value = objects.get(key)
+        value = objects.get(key) if self.optional else objects[key]
         if value is None and self.optional:
             return
         data = self._inner.toStringProto(value, proto)

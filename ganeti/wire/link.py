@@ -137,6 +137,10 @@ class Link(amp.AMP):
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin; without AMP's own log lines, of which a busy daemon would write thousands."""
+        # Boxes are small and answers are waited for: never hold one back for the next.
+        set_no_delay = getattr(transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
         amp.BinaryBoxProtocol.makeConnection(self, transport)
         if self._keepalive is not None:
             self._keepalive.start()
