@@ -21,7 +21,7 @@ Writer = Callable[[Cluster], str | Iterable[str]]
 """Gives a value, or one line for each item."""
 
 
-def files(cluster: Cluster) -> dict[str, str]:
+def ssconf_files(cluster: Cluster) -> dict[str, str]:
     """The text of every file, by name.
 
     Raises:

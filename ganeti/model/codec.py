@@ -8,7 +8,7 @@ only where that fails does a slower way look for what is missing, null or wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -17,13 +17,14 @@ import msgspec
 
 from ganeti.errors import ConfigurationError
 from ganeti.model.cluster import Cluster, ClusterSettings, empty_cluster
-from ganeti.model.delta import Delta
+from ganeti.model.delta import Delta, apply
 from ganeti.model.disk import Disk
 from ganeti.model.filters import FilterRule
 from ganeti.model.ids import DiskId, GroupId, InstanceId, NetworkId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.network import Network
 from ganeti.model.node import Node, NodeGroup
+from ganeti.model.records import Record
 from ganeti.model.upgrade import check_version, upgraded
 from ganeti.version import CONFIG_VERSION
 
@@ -142,6 +143,37 @@ def decode_delta(data: bytes, *, source: str = "the journal") -> Delta:
         raise ConfigurationError(
             f"{source}: a change of the configuration cannot be read: {error}"
         ) from error
+
+
+def replayed(cluster: Cluster, records: Iterable[Record], *, source: str = "config.data") -> Cluster:
+    """The cluster after the changes in a journal; those that it contains already are passed over.
+
+    Args:
+        cluster: as it was saved.
+        records: from the journal, in order.
+        source: name of the file that the cluster was saved in, for messages.
+
+    Raises:
+        ConfigurationError: changes between the saved state and the journal are missing, or cannot
+            be read.
+    """
+    for record in records:
+        if record.seq <= cluster.serial_no:
+            continue
+        if record.seq != cluster.serial_no + 1:
+            raise ConfigurationError(
+                f"{source} has serial number {cluster.serial_no}, but the next change in the journal has "
+                f"{record.seq}: those between them are missing. Copy {source} and its journal, both of them, "
+                "from another master candidate"
+            )
+        delta = decode_delta(record.payload, source=f"the journal of {source}, change {record.seq}")
+        cluster = apply(cluster, delta)
+    return cluster
+
+
+def delta_record(delta: Delta) -> Record:
+    """The record of a change in the journal."""
+    return Record(kind="config", id="cluster", seq=delta.serial_no, payload=encode_delta(delta))
 
 
 def _encode_table(table: Mapping[str, Any]) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -93,26 +93,28 @@ class _Framed(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
-def batches_of(data: bytes) -> tuple[int, int] | None:
-    """Numbers of the first and last batch in framed bytes, or None if they are not wholly intact."""
-    offset, first, last = 0, None, None
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written at once."""
+
+    number: int
+    records: tuple[Record, ...]
+
+
+def split_batches(data: bytes) -> tuple[Batch, ...]:
+    """The batches in framed bytes without a header; none if anything is damaged or incomplete."""
+    batches: list[Batch] = []
+    pending: list[Record] = []
+    offset = 0
     while offset < len(data):
         framed = _parse(data, offset)
         if framed is None:
-            return None
-        first = framed if first is None else first
-        last, offset = framed, framed.end
-    if first is None or last is None or last.remaining:
-        return None
-    return first.batch, last.batch
-
-
-def unframe(data: bytes) -> Iterator[Record]:
-    """The records in framed bytes that `batches_of` found intact."""
-    offset = 0
-    while (framed := _parse(data, offset)) is not None:
-        yield framed.record
+            return ()
+        pending.append(framed.record)
         offset = framed.end
+        if not framed.remaining:
+            batches.append(Batch(number=framed.batch, records=tuple(pending)))
+            pending = []
+    return () if pending else tuple(batches)
 
 
 def read_journal(data: bytes) -> Contents:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ganeti.logic.reservations import ports_of
 from ganeti.model.cluster import Cluster, ClusterSettings, empty_cluster
 from ganeti.model.defaults import new_cluster_settings
 from ganeti.model.disk import Disk
@@ -215,8 +216,11 @@ def _with_instances(
         instance = Instance(**{**fields, **changes})
         all_instances[instance.uuid] = instance
         all_disks.update((disk.uuid, disk) for disk in disks)
+    highest = max((port for disk in all_disks.values() for port in ports_of(disk)), default=0)
+    ports = max(value.settings.highest_used_port, highest)
     return msgspec.structs.replace(
         value,
+        settings=msgspec.structs.replace(value.settings, highest_used_port=ports),
         instances=value.instances.with_items(all_instances),
         disks=value.disks.with_items(all_disks),
     )

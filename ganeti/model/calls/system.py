@@ -158,7 +158,12 @@ class QueuePurge(NodeCall[None], frozen=True, kw_only=True, tag="jobqueue_purge"
 
 
 class UploadState(NodeCall[None], frozen=True, kw_only=True, tag="state_upload"):
-    """Replace configuration and queue of a new candidate: file name below the data dir to content."""
+    """Replace configuration and queue of a new candidate: file name below the data dir to content.
+
+    A part that is there replaces that part: `config.data` the configuration, `queue/serial` the
+    whole queue. `generation` is the master's, as in `QueueUpdate`.
+    """
 
     duration: ClassVar[Duration] = Duration.NORMAL
     files: Mapping[str, bytes]
+    generation: int = 0
