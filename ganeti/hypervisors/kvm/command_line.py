@@ -64,7 +64,7 @@ def command_line(
         *display_arguments(params, instance.name, instance.network_port),
         *("-device", "virtio-balloon-pci,id=balloon0"),
         *disk_arguments(params, disks, facts, is_shared=is_shared, slots=slots),
-        *removable_arguments(params),
+        *removable_arguments(params, facts, disks=len(disks)),
         *nic_arguments(params, instance.nics, taps, facts, slots),
         *(("-incoming", "defer") if is_incoming else ("-S",)),
         *shlex.split(params.kvm_extra),

@@ -45,10 +45,12 @@ def disk_arguments(
         facts: of the node, with one entry for each disk.
         is_shared: another node can reach the data: then the page cache is passed by, because after a
             migration it would show what the other node has overwritten since.
-        slots: PCI places for paravirtual disks, as options of the device.
+        slots: PCI places of paravirtual disks, as options of the device.
     """
     if (disks and params.disk_type in _SCSI_DEVICES) or _cd_type(params) == "scsi-cd":
         yield from ("-device", f"{params.scsi_controller_type},id=scsi")
+    if params.disk_type == "ide":
+        slots = _ide_places(facts, first=0)
     for index, disk in enumerate(disks):
         found = facts.disks[index] if index < len(facts.disks) else DiskFacts()
         yield from _disk(params, index, disk, found, is_shared=is_shared, slots=slots)
@@ -80,7 +82,7 @@ def _device(params: KvmParams, index: int, slots: Iterator[str]) -> str:
         case "paravirtual":
             return f"virtio-blk-pci{next(slots, '')}"
         case "ide":
-            return "ide-hd"
+            return f"ide-hd{next(slots, '')}"
     return f"{_SCSI_DEVICES[params.disk_type]},bus=scsi.0,scsi-id={index}"
 
 
@@ -144,16 +146,28 @@ def _cd_type(params: KvmParams) -> str:
     return "scsi-cd" if wanted in _SCSI_DEVICES else "ide-cd"
 
 
-def removable_arguments(params: KvmParams) -> Iterator[str]:
-    """Arguments for the CDs and the floppy."""
+def _ide_places(facts: KvmFacts, *, first: int) -> Iterator[str]:
+    """Ports of the controller of q35, which has one device each; elsewhere QEMU finds the place."""
+    return (f",bus=ide.{port}" for port in range(first, 6)) if "q35" in facts.machine else iter(())
+
+
+def removable_arguments(params: KvmParams, facts: KvmFacts, *, disks: int) -> Iterator[str]:
+    """Arguments for the CDs and the floppy.
+
+    Args:
+        params: of the instance.
+        facts: of the node.
+        disks: number of disks, which come first where CDs are on the same bus.
+    """
     device = _cd_type(params)
+    ports = _ide_places(facts, first=disks if params.disk_type == "ide" else 0)
     for index, image in enumerate(filter(None, (params.cdrom_image_path, params.cdrom2_image_path))):
         yield from (
             "-drive",
             f"file={escaped(image)},format=raw,if=none,media=cdrom,readonly=on,id=cd{index}",
         )
         # Disks are numbered from below; QEMU finds a free number for a CD.
-        place = ",bus=scsi.0" if device == "scsi-cd" else ""
+        place = ",bus=scsi.0" if device == "scsi-cd" else next(ports, "")
         boot = ",bootindex=1" if params.boot_order == "cdrom" and index == 0 else ""
         yield from ("-device", f"{device}{place},drive=cd{index},id=cdrom{index}{boot}")
     if params.floppy_image_path:

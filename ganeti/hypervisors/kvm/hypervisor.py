@@ -6,6 +6,7 @@ later finds it by its pid file and talks to it through its control socket.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -290,7 +291,12 @@ class KvmHypervisor:
                 is_incoming=source is not None,
             )
             files.save(where, runtime)
-            host.processes.run(argv, timeout_s=_START_S, cwd=where.control_dir)
+            done = host.processes.run(argv, timeout_s=_START_S, cwd=where.control_dir, check=False)
+            if done.code != 0:
+                raise HypervisorError(
+                    f"cannot start instance {instance.name}; QEMU says: {done.stderr.strip()}",
+                    detail=shlex.join(argv),
+                )
         except BaseException as error:
             self._remove(host, where)
             network.disconnect(host, instance, taps)
