@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from ganeti.logic.reservations import ports_of, with_ports_returned
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS, Disk, Mirroring
 from ganeti.model.ids import InstanceId, NodeId
@@ -22,14 +23,13 @@ def put_instance(cluster: Cluster, instance: Instance, disks: Iterable[Disk] = (
 
 
 def drop_instance(cluster: Cluster, uuid: InstanceId) -> Cluster:
-    """The cluster without an instance and its disks; its port goes back to the pool."""
+    """The cluster without an instance and its disks; its ports go back to the pool."""
     instance = cluster.instances[uuid]
-    settings = cluster.settings
+    ports = [port for disk in cluster.disks_of(instance) for port in ports_of(disk)]
     if instance.network_port is not None:
-        settings = replace(settings, tcpudp_port_pool=(*settings.tcpudp_port_pool, instance.network_port))
+        ports.append(instance.network_port)
     return replace(
-        cluster,
-        settings=settings,
+        with_ports_returned(cluster, ports),
         instances=cluster.instances.without(uuid),
         disks=cluster.disks.without(*instance.disks),
     )

@@ -50,8 +50,8 @@ class OptionText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     flags: tuple[str, ...] = ()
     takes: str = "nothing"
     """Reader in `ganeti.cli.values`; `nothing`: a switch."""
-    value: bool = True
-    """What the switch sets."""
+    value: Any = True
+    """What the switch sets; a mapping for `switch:NAME`, which stands for no single parameter."""
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     names: str | None = None
@@ -103,8 +103,12 @@ def describe_command(operation: type[Operation[Any, Any, Any]], command: Command
         described = tuple(_options(opcode.op_id(), field.name, types[field.name], param, field))
         if field.name == command.positional:
             positional = described[0]
-        elif param.flag is not None or param.short is not None:
-            options += described
+        else:
+            options += [option for option in described if option.flags]
+    options += [
+        OptionText(param=f"switch:{flag}", doc=_sets(values), flags=(f"--{flag}",), value=dict(values))
+        for flag, values in command.switches.items()
+    ]
     return CommandText(
         name=command.name,
         doc=(opcode.__doc__ or "").strip().split("\n")[0],
@@ -117,6 +121,10 @@ def describe_command(operation: type[Operation[Any, Any, Any]], command: Command
         confirm=command.confirm,
         options=tuple(options),
     )
+
+
+def _sets(values: Mapping[str, Any]) -> str:
+    return "set " + ", ".join(f"{name} to {json.dumps(value)}" for name, value in values.items())
 
 
 def _struct_fields(opcode: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:

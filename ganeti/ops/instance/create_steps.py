@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ganeti.errors import ErrorCode, GanetiError, OperationFailed, PrereqError
 from ganeti.logic.instance_changes import drop_instance, put_instance
-from ganeti.logic.reservations import free_minor, free_port, new_mac
+from ganeti.logic.reservations import free_minor, free_port, is_mac_used, new_mac
 from ganeti.model.calls.disks import DiskCreate, DiskWipe
 from ganeti.model.calls.os import InstanceOsAdd
 from ganeti.model.cluster import Cluster
@@ -107,16 +107,11 @@ class _Reserving:
             mac = new_mac(self.cluster, self._rng, taken=self._macs)
         else:
             mac = str(spec.mac).lower()
-            if mac in self._macs or mac in used_macs(self.cluster):
+            if mac in self._macs or is_mac_used(self.cluster, mac):
                 raise PrereqError(f"MAC address {mac} is used by another instance", code=ErrorCode.NOT_UNIQUE)
         self._macs.add(mac)
         ip = None if spec.ip in (None, "none") else spec.ip
         return built_nic(self.cluster, spec, uuid=ctx.new_uuid(), mac=mac, ip=ip)
-
-
-def used_macs(cluster: Cluster) -> set[str]:
-    """MAC addresses of all instances."""
-    return {nic.mac for instance in cluster.instances.values() for nic in instance.nics}
 
 
 def _laid_out(ctx: Context, state: _Reserving, birth: Birth) -> tuple[Disk, ...]:
