@@ -48,17 +48,18 @@ def migration_info(call: MigrationInfo, node: NodeWorld) -> str:
 
 
 @node_function(AcceptInstance)
-def accept_instance(call: AcceptInstance, node: NodeWorld) -> None:
-    """Prepare to receive, with the disks as this node sees them."""
+def accept_instance(call: AcceptInstance, node: NodeWorld) -> str:
+    """Prepare to receive, with the disks as this node sees them; gives where it listens."""
     hypervisor = _migratable(node, call.instance)
     disks = open_all(node, call.instance)
-    hypervisor.accept(node.host, call.instance, disks, call.info, call.target_ip)
+    return hypervisor.accept(node.host, call.instance, disks, call.info, call.target_ip)
 
 
 @node_function(InstanceMigrate)
 def instance_migrate(call: InstanceMigrate, node: NodeWorld) -> None:
     """Begin to send."""
-    _migratable(node, call.instance).migrate(node.host, call.instance, call.target_ip, live=call.live)
+    hypervisor = _migratable(node, call.instance)
+    hypervisor.migrate(node.host, call.instance, call.target_ip, live=call.live, endpoint=call.endpoint)
 
 
 @node_function(InstanceMigrationStatus)
