@@ -156,7 +156,7 @@ class Functions(Service):
         self._limits = limits or Limits()
         self._calls: dict[str, _Call] = {}
         """By call id and by request id."""
-        self._all: set[_Call] = set()
+        self._all: dict[_Call, None] = {}
         self._processes: set[_Call] = set()
         self._queue: deque[_Call] = deque()
         self._is_stopping = False
@@ -241,7 +241,7 @@ class Functions(Service):
                 seconds=round(now - call.asked_at, 3),
                 trace=call.trace,
             )
-            for call in sorted(self._all, key=lambda call: call.asked_at)
+            for call in self._all
         )
 
     # --- waiting -----------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class Functions(Service):
     def _id(self, call: _Call) -> str:
         if call.call_id is None:
             call.call_id = make_call_id(
-                os.getpid(), call.pid or 0, self._clock.seconds(), secrets.token_hex(4)
+                os.getpid(), call.pid or 0, self._clock.seconds(), secrets.token_hex(8)
             )
             self._calls[call.call_id] = call
         return call.call_id
@@ -292,7 +292,7 @@ class Functions(Service):
         call = _Call(name, request, self._clock.seconds(), trace=trace)
         call.abort_after_s = abort_after_s
         call.request_id = request_id
-        self._all.add(call)
+        self._all[call] = None
         if request_id is not None:
             self._calls[request_id] = call
         self._queue.append(call)
@@ -407,7 +407,7 @@ class Functions(Service):
             self._forget(call)
 
     def _forget(self, call: _Call) -> None:
-        self._all.discard(call)
+        self._all.pop(call, None)
         for key in (call.call_id, call.request_id):
             if key is not None:
                 self._calls.pop(key, None)

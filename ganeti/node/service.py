@@ -50,7 +50,7 @@ class LinkFactory(Factory):
             return None
         link = Link(self._clock, self._locator)
         self.links.add(link)
-        link.when_lost().addCallback(lambda reason: self.links.discard(link))
+        link.when_lost().addCallback(lambda _: self.links.discard(link))
         return link
 
 

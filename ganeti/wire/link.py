@@ -66,7 +66,7 @@ class Link(amp.AMP):
         """Why the connection ended; None while it lives."""
         self._max_box_bytes = max_box_bytes
         self._box_bytes = 0
-        self._when_lost: list[Deferred[Failure]] = []
+        self._when_lost: list[Deferred[None]] = []
         self._keepalive: KeepAlive | None = None
         if has_keepalive:
             self._keepalive = KeepAlive(
@@ -116,11 +116,11 @@ class Link(amp.AMP):
             return ""
         return self.lost_because.getErrorMessage() or "connection lost"
 
-    def when_lost(self) -> Deferred[Failure]:
-        """Fires with the reason when the connection ends; for everyone who asks a new one."""
-        waiter: Deferred[Failure] = Deferred(lambda gone: self._when_lost.remove(gone))
+    def when_lost(self) -> Deferred[None]:
+        """Fires when the connection ends, however; for everyone who asks a new one."""
+        waiter: Deferred[None] = Deferred(lambda gone: self._when_lost.remove(gone))
         if self.lost_because is not None:
-            waiter.callback(self.lost_because)
+            waiter.callback(None)
         else:
             self._when_lost.append(waiter)
         return waiter
@@ -154,7 +154,7 @@ class Link(amp.AMP):
         self.transport = None
         waiting, self._when_lost = self._when_lost, []
         for waiter in waiting:
-            waiter.callback(reason)
+            waiter.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
         """Take what arrived."""

@@ -113,8 +113,9 @@ class LinkTests(SynchronousTestCase):
         self.pair.lose()
         self.failureResultOf(asked, LinkLost)
         self.failureResultOf(self.ask(1), LinkLost)
-        self.successResultOf(lost.addErrback(lambda failure: failure.value))
-        self.successResultOf(self.pair.near.when_lost().addErrback(lambda failure: failure.value))
+        self.successResultOf(lost)
+        self.successResultOf(self.pair.near.when_lost())
+        self.assertTrue(self.pair.near.loss())
 
     def test_timeout(self) -> None:
         """An answer that does not come in time is LinkSilent; the late answer does no harm."""
