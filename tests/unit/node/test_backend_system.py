@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -207,10 +209,7 @@ class MembershipTests(WithoutPrograms, SynchronousTestCase):
         self.assertIn("server.pem", self.names())
 
     def test_demote_master(self) -> None:
-        """The master is not demoted, nor a node on which the master daemon runs."""
-        pid_file = self.host.paths.pid_file("ganeti-masterd")
-        self.write(pid_file, f"{os.getpid()}\n")
-        self.demote()
+        """The master is not demoted."""
         self.write(self.host.paths.ssconf("master_node"), f"{self.host.name}\n")
         error = self.assertRaises(OperationFailed, self.demote)
         self.assertIn("master", str(error))
@@ -220,6 +219,28 @@ class MembershipTests(WithoutPrograms, SynchronousTestCase):
         self.leave()
         self.assertEqual(self.names(), [])
         self.assertEqual(self.processes.calls, [])
+
+    def running(self, daemon: str) -> int:
+        """A process that looks like a daemon of this node, with its pid file."""
+        waiting = [sys.executable, "-c", "import time; time.sleep(60)", daemon]
+        process = subprocess.Popen(waiting)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.write(self.host.paths.pid_file(daemon), f"{process.pid}\n")
+        return process.pid
+
+    def test_daemon_quits(self) -> None:
+        """The node daemon is told to end after it answered."""
+        pid = self.running("ganeti-noded")
+        self.leave()
+        ((_, _, command),) = self.processes.commands()
+        self.assertEqual(command, f"sleep 1; kill -TERM {pid}")
+
+    def test_demote_under_masterd(self) -> None:
+        """A node on which the master daemon runs keeps its configuration."""
+        self.running("ganeti-masterd")
+        self.assertRaises(OperationFailed, self.demote)
+        self.assertIn("config.data", self.names())
 
     def test_alien_process(self) -> None:
         """The number in an old pid file that another program has now is left alone."""
