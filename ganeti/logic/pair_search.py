@@ -173,7 +173,7 @@ class Search:
                     second = by_node.get(partner, first)
                     if second != first and second in seconds and self._shares_mirrors(first, second):
                         score = self._partner_score(one, first, second)
-                        if score <= best + TOLERANCE:
+                        if score < inf and score <= best + TOLERANCE:
                             found.append((score, first, second))
                             best = min(best, score)
 

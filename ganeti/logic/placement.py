@@ -132,17 +132,44 @@ def keeps_redundancy(members: Sequence[NodeState], *changed: NodeState) -> NodeS
 
 
 def _best_in_group(search: Search, score: ClusterScore, members: Sequence[int]) -> Choice | None:
+    """The best place in a group that leaves it redundant.
+
+    Redundancy is looked at last, because it concerns the whole group. A primary whose best place is
+    refused is compared with its other secondaries apart, and then left out.
+    """
     states, demand = search.states, search.demand
     primaries = usable_primaries(states, members, demand)
     secondaries = usable_secondaries(states, members, demand) if demand.nodes_needed > 1 else []
     group = [state for state in states if members and state.group == states[members[0]].group]
+    found: list[Choice] = []
     while primaries:
         choice = _best_of(search, score, primaries, secondaries)
-        if choice is None or keeps_redundancy(group, *choice.nodes) is None:
-            return choice
-        refused = choice.nodes[0].node
-        primaries = [index for index in primaries if states[index].node != refused]
-    return None
+        if choice is None:
+            break
+        if keeps_redundancy(group, *choice.nodes) is None:
+            found.append(choice)
+            break
+        refused = next(index for index in primaries if states[index].node == choice.nodes[0].node)
+        primaries = [index for index in primaries if index != refused]
+        found += _other_secondaries(search, score, refused, secondaries, group)
+    return min(found, key=lambda choice: choice.score, default=None)
+
+
+def _other_secondaries(
+    search: Search, score: ClusterScore, first: int, secondaries: Sequence[int], group: Sequence[NodeState]
+) -> list[Choice]:
+    """The best place with this primary that leaves the group redundant; empty if there is none."""
+    states, demand = search.states, search.demand
+    home = states[first].node
+    choices = [
+        _choice(score, demand, [states[first], states[index]])
+        for index in reversed(secondaries)
+        if index != first and secondary_problem(states[index], demand, home) is None
+    ]
+    for choice in sorted(choices, key=lambda choice: choice.score):
+        if keeps_redundancy(group, *choice.nodes) is None:
+            return [choice]
+    return []
 
 
 def _best_of(
@@ -155,20 +182,16 @@ def _best_of(
         close = list(search.best_pairs(primaries, secondaries))
     else:
         close = [(index,) for index in search.best_single(primaries)]
-    best: tuple[float, tuple[int, ...]] | None = None
-    for nodes in sorted(close, reverse=True):
-        value = _score_after(score, demand, [states[index] for index in nodes]).value
-        if best is None or value < best[0]:
-            best = (value, nodes)
-    if best is None:
-        return None
-    before = [states[index] for index in best[1]]
-    return Choice(
-        nodes=occupied(before, demand),
-        group=before[0].group,
-        score=best[0],
-        score_before=score.value,
-    )
+    choices = [_choice(score, demand, [states[i] for i in nodes]) for nodes in sorted(close, reverse=True)]
+    return min(choices, key=lambda choice: choice.score, default=None)
+
+
+def _choice(score: ClusterScore, demand: Demand, nodes: Sequence[NodeState]) -> Choice:
+    """A place with its exact score."""
+    after, changed = score, occupied(nodes, demand)
+    for before, new in zip(nodes, changed):
+        after = after.after(before, new)
+    return Choice(nodes=changed, group=nodes[0].group, score=after.value, score_before=score.value)
 
 
 def occupied(nodes: Sequence[NodeState], demand: Demand) -> tuple[NodeState, ...]:
@@ -180,12 +203,6 @@ def occupied(nodes: Sequence[NodeState], demand: Demand) -> tuple[NodeState, ...
         primary.with_primary(demand, secondary.node),
         secondary.with_secondary(demand, primary.node),
     )
-
-
-def _score_after(score: ClusterScore, demand: Demand, nodes: Sequence[NodeState]) -> ClusterScore:
-    for before, changed in zip(nodes, occupied(nodes, demand)):
-        score = score.after(before, changed)
-    return score
 
 
 def _in_scope(state: NodeState, group: GroupId | None) -> bool:

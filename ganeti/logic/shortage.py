@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -14,6 +15,7 @@ from ganeti.logic.placement import (
     allowed_groups,
     group_problem,
     keeps_redundancy,
+    occupied,
     usable_primaries,
     usable_secondaries,
 )
@@ -21,6 +23,9 @@ from ganeti.model.allocation import InstanceRequest, Rejection, Solution
 
 SHOWN = 10
 """Nodes named one by one in a message; the rest is counted."""
+
+SECONDARIES_TRIED = 3
+"""Secondaries looked at for each primary when a change of the instance is tried."""
 
 
 class Shortage(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,15 +136,29 @@ def _fits_group(states: Sequence[NodeState], members: Sequence[int], demand: Dem
     online = [state for state in states if state.is_online]
     seconds = usable_secondaries(states, members, demand) if demand.nodes_needed > 1 else []
     for first in usable_primaries(states, members, demand):
-        if demand.nodes_needed == 1:
-            if keeps_redundancy(online, states[first].with_primary(demand)) is None:
-                return True
-            continue
-        for second in seconds:
-            home = states[first].node
-            if second != first and secondary_problem(states[second], demand, home) is None:
-                return True
+        if any(
+            keeps_redundancy(online, *occupied(places, demand)) is None
+            for places in _places(states, first, seconds, demand)
+        ):
+            return True
     return False
+
+
+def _places(
+    states: Sequence[NodeState], first: int, seconds: Sequence[int], demand: Demand
+) -> Iterator[list[NodeState]]:
+    """Places with this primary; of many secondaries some, as redundancy hardly depends on them."""
+    home = states[first]
+    if demand.nodes_needed == 1:
+        yield [home]
+        return
+    allowed = (
+        states[second]
+        for second in seconds
+        if second != first and secondary_problem(states[second], demand, home.node) is None
+    )
+    for mirror in islice(allowed, SECONDARIES_TRIED):
+        yield [home, mirror]
 
 
 def _helpful_changes(scene: Scene, request: InstanceRequest) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import os
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ganeti.errors import AllocatorError, ErrorCode, GanetiError, NodeTimeout, PrereqError
+from ganeti.errors import AllocatorError, ErrorCode, GanetiError, NodeError, NodeTimeout, PrereqError
 from ganeti.interfaces import IAllocation, IExternalAllocators, INodes, Plugins
 from ganeti.logic.allocator_answers import check_solution
 from ganeti.logic.node_figures import SPINDLE_REPORT, question_of, traits_of
@@ -43,14 +45,30 @@ class Allocation:
         nodes: asked for their resources, and the master for running external programs.
         plugins: allocators by name.
         run_in_thread: where built-in allocators compute.
+        program_directories: where the master, this machine, has external allocators.
     """
 
     log = Logger()
 
-    def __init__(self, nodes: INodes, plugins: Plugins, run_in_thread: RunInThread) -> None:
+    def __init__(
+        self,
+        nodes: INodes,
+        plugins: Plugins,
+        run_in_thread: RunInThread,
+        program_directories: Sequence[str] = (),
+    ) -> None:
         self._nodes = nodes
         self._plugins = plugins
         self._run_in_thread = run_in_thread
+        self._program_directories = program_directories
+
+    async def exists(self, name: str) -> bool:
+        """Whether this is a plugin that decides itself, or an external program on the master."""
+        plugin = self._plugins.iallocators.get(name)
+        if plugin is not None:
+            return not IExternalAllocators.providedBy(plugin)
+        paths = [f"{directory}/{name}" for directory in self._program_directories]
+        return PLUGIN_NAME.match(name) is not None and any(os.access(path, os.X_OK) for path in paths)
 
     async def solve(
         self,
@@ -63,11 +81,7 @@ class Allocation:
         """Gather facts, ask the allocator, check its answer; see `IAllocation`."""
         name = self._chosen(name, cluster.settings)
         _refuse_unallocable(request, cluster)
-        view = await self._view(request, cluster, candidates)
-        try:
-            solution = await self._ask(name, request, view)
-        except AllocatorError as error:
-            raise AllocatorError(f"allocator {name}: {error}", detail=error.detail) from error
+        solution = await self._ask(name, request, await self._view(request, cluster, candidates))
         for instance, reason in solution.failed:
             self.log.info("no place for {instance}: {reason}", instance=instance, reason=reason)
         if solution.failed and not solution.placements and not isinstance(request, MultiAllocate):
@@ -94,27 +108,31 @@ class Allocation:
             raise
         except Exception as error:
             self.log.failure("allocator {name} crashed", name=name)
-            raise AllocatorError(f"it crashed ({type(error).__name__}: {error})") from error
-        check_solution(request, view, solution)
+            raise AllocatorError(f"allocator {name} crashed ({type(error).__name__}: {error})") from error
+        with _naming(name):
+            check_solution(request, view, solution)
         return solution
 
     async def _ask_program(self, name: str, request: AllocationRequest, view: ClusterView) -> Solution:
         external = next(
             (one for one in self._plugins.iallocators.values() if IExternalAllocators.providedBy(one)), None
         )
-        known = ", ".join(sorted(self._plugins.iallocators))
         if external is None or not PLUGIN_NAME.match(name):
-            raise AllocatorError(f"there is no such allocator; built in are: {known}")
+            known = ", ".join(sorted(self._plugins.iallocators))
+            raise AllocatorError(f"there is no allocator {name!r}; built in are: {known}")
         text = external.encode(request, view)
         options: Mapping[str, Any] = view.cluster.settings.default_iallocator_params
         call = AllocatorRunner(name=name, request=text, options=options)
+        master = view.cluster.master
         try:
-            answer = await self._nodes.call(view.cluster.master, call)
+            answer = await self._nodes.call(master, call)
         except NodeTimeout as error:
-            raise AllocatorError(f"it did not answer within {call.duration.value:.0f} seconds") from error
-        except GanetiError as error:
-            raise AllocatorError(f"it could not be run on {view.cluster.master.name}: {error}") from error
-        solution: Solution = external.decode(request, view, answer)
+            limit = call.duration.value
+            raise AllocatorError(f"allocator {name} did not answer within {limit:.0f} seconds") from error
+        except NodeError as error:
+            raise AllocatorError(f"allocator {name} could not be run on {master.name}: {error}") from error
+        with _naming(name):
+            solution: Solution = external.decode(request, view, answer)
         return solution
 
     async def _view(
@@ -144,6 +162,15 @@ class Allocation:
             running={node: found for node, (_, found) in answers.items()},
             candidates=None if candidates is None else frozenset(candidates),
         )
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors about an answer say whose it was."""
+    try:
+        yield
+    except AllocatorError as error:
+        raise AllocatorError(f"allocator {name}: {error}") from error
 
 
 def _started(waiting: Awaitable[Any]) -> Deferred[Any]:

@@ -1,0 +1,197 @@
+"""Debian's `hail` understands our documents, and the built-in allocator is as good as it.
+
+The package `ganeti-htools-3.0` is fetched with apt-get into a cache directory and unpacked there;
+nothing is installed. Without it these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti.logic import allocate
+from ganeti.logic.allocate import scene_of
+from ganeti.logic.allocator_answers import decode
+from ganeti.logic.allocator_protocol import encode
+from ganeti.logic.node_figures import question_of
+from ganeti.logic.node_state import demand_of_request
+from ganeti.logic.placement import occupied
+from ganeti.logic.score import cluster_score
+from ganeti.model.allocation import (
+    Allocate,
+    AllocationRequest,
+    ClusterView,
+    InstanceRequest,
+    MultiAllocate,
+    Relocate,
+    Solution,
+)
+from ganeti.testing.clusters import cluster, node_id, with_instance
+from ganeti.testing.placement_worlds import placement_view, random_case, request_for
+
+PACKAGES = ("ganeti-htools-3.0", "libpcre3")
+HTOOLS = "usr/lib/ganeti/3.0/usr/bin/htools"
+OPTIONS = ("--static-kvm-node-memory=0",)
+"""hail would take 4,096 MiB for the system of each KVM node in place of what the node reports."""
+SAME_RULES = ("--no-capacity-checks",)
+"""Without this hail refuses what is not restartable elsewhere as a whole, plain disks included."""
+
+
+@cache
+def htools_root() -> Path:
+    """Where the package is unpacked; raises SkipTest if it cannot be had."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganeti-tests"
+    root = base / "htools-3.0"
+    if not (root / HTOOLS).exists():
+        base.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=base) as work:
+            try:
+                subprocess.run(
+                    ["apt-get", "download", *PACKAGES], cwd=work, check=True, capture_output=True, timeout=120
+                )
+                for package in Path(work).glob("*.deb"):
+                    unpack = ["dpkg-deb", "-x", str(package), f"{work}/root"]
+                    subprocess.run(unpack, check=True, capture_output=True, timeout=60)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise SkipTest(f"ganeti-htools-3.0 cannot be fetched with apt-get: {error}") from error
+            try:
+                os.rename(f"{work}/root", root)
+            except OSError:
+                if not (root / HTOOLS).exists():
+                    raise
+    return root
+
+
+def hail(text: str, *options: str) -> str:
+    """What hail writes about a document."""
+    root = htools_root()
+    libraries = ":".join(str(path) for path in root.glob("*lib/*-linux-gnu")) + ":"
+    libraries += ":".join(str(path) for path in root.glob("usr/lib/*-linux-gnu"))
+    environment = {"HTOOLS": "hail", "LD_LIBRARY_PATH": libraries, "LC_ALL": "C"}
+    with tempfile.NamedTemporaryFile("w", prefix="ganeti-iallocator.") as file:
+        file.write(text)
+        file.flush()
+        done = subprocess.run(
+            [str(root / HTOOLS), *OPTIONS, *options, file.name],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    if done.returncode == 127 or "shared libraries" in done.stderr:
+        raise SkipTest(f"hail does not run on this system: {done.stderr.strip()}")
+    return done.stdout
+
+
+class HailTestCase(SynchronousTestCase):
+    """Asks hail and the built-in allocator."""
+
+    def setUp(self) -> None:
+        """Have hail at hand."""
+        htools_root()
+
+    def by_hail(self, request: AllocationRequest, view: ClusterView, *options: str) -> Solution:
+        """hail's answer, decoded and checked."""
+        return decode(request, view, hail(encode(request, view), *options))
+
+
+class ProtocolTests(HailTestCase):
+    """hail accepts what we write, and we accept what it answers."""
+
+    def test_allocate(self) -> None:
+        """hail places an instance."""
+        view = placement_view(cluster(nodes=3, instances=4, enabled_hypervisors=("kvm",)))
+        solution = self.by_hail(Allocate(instance=request_for(disk_template="drbd")), view)
+        self.assertEqual(len(set(solution.placements[0].nodes)), 2)
+        self.assertIn("Request successful", solution.info)
+
+    def test_refusal(self) -> None:
+        """hail's refusal is passed on in its words."""
+        view = placement_view(cluster(nodes=2, enabled_hypervisors=("kvm",)))
+        solution = self.by_hail(Allocate(instance=request_for(memory=32768, disks=(1048576,))), view)
+        self.assertIn("FailDisk", solution.failed[0][1])
+
+    def test_multi_allocate(self) -> None:
+        """hail places several instances at once."""
+        view = placement_view(cluster(nodes=4, enabled_hypervisors=("kvm",)))
+        wanted = tuple(request_for(f"i{number}.example.com") for number in range(3))
+        solution = self.by_hail(MultiAllocate(instances=wanted), view)
+        self.assertEqual(len(solution.placements), 3)
+
+    def test_relocate(self) -> None:
+        """hail and the built-in allocator agree on another secondary."""
+        value = cluster(nodes=5, instances=9, enabled_hypervisors=("kvm",))
+        value = with_instance(value, "web", primary="node1", secondary="node2", memory=4096, hypervisor="kvm")
+        view = placement_view(value)
+        request = Relocate(instance="web.example.com", relocate_from=(node_id(2),))
+        theirs, ours = self.by_hail(request, view), allocate.solve(request, view)
+        self.assertEqual(ours.placements, theirs.placements)
+
+
+class ComparisonTests(HailTestCase):
+    """The same cluster, the same instance: never worse than hail."""
+
+    @settings(max_examples=80, deadline=None)
+    @given(seed=st.integers(0, 10**6))
+    def test_mirrored(self, seed: int) -> None:
+        """On pairs of nodes both have the same score, to the last digit that hail prints."""
+        self.compare(*random_case(seed, "drbd"))
+
+    @settings(max_examples=60, deadline=None)
+    @given(seed=st.integers(0, 10**6))
+    def test_plain(self, seed: int) -> None:
+        """The same on single nodes."""
+        self.compare(*random_case(seed, "plain"))
+
+    @settings(max_examples=60, deadline=None)
+    @given(seed=st.integers(0, 10**6))
+    def test_shared(self, seed: int) -> None:
+        """The same for disks that all nodes of a group can reach."""
+        self.compare(*random_case(seed, "sharedfile"))
+
+    def compare(self, view: ClusterView, instance: InstanceRequest) -> None:
+        """Fail unless our answer is as good as hail's by the same rules, or hail's breaks ours."""
+        request = Allocate(instance=instance)
+        ours = allocate.solve(request, view)
+        theirs = json.loads(hail(encode(request, view), *SAME_RULES))
+        names = [view.cluster.nodes[node].name for place in ours.placements for node in place.nodes]
+        if theirs["result"] == names:
+            if names:
+                self.assertAlmostEqual(printed_score(theirs), self.score(view, request, names), delta=2e-8)
+            return
+        if theirs["result"] and names:
+            best = self.score(view, request, theirs["result"])
+            if self.score(view, request, names) <= best + 1e-8:
+                return
+        # Whatever else they differ in must be the rule about restarting what is on shared storage,
+        # in which hail is at least as strict as we are.
+        strict = json.loads(hail(encode(request, view)))
+        self.assertNotEqual(strict["result"], theirs["result"])
+
+    def score(self, view: ClusterView, request: Allocate, names: list[str]) -> float:
+        """Score of the part of the cluster that counts, with the instance on these nodes."""
+        scene = scene_of(view, question_of(request, view.cluster))
+        by_name = {state.name: state for state in scene.states}
+        demand = demand_of_request(request.instance, view.cluster)
+        scene = scene.changed(*occupied([by_name[name] for name in names], demand))
+        group = request.instance.group
+        return cluster_score([state for state in scene.states if group in (None, state.group)])
+
+
+def printed_score(reply: dict[str, Any]) -> float:
+    """The score that hail names for the nodes it chose."""
+    place = "/".join(reply["result"])
+    found = re.findall(r"score: ([\d.]+), successes[^/]*?for node\(s\) ([^ ,]+)", reply["info"])
+    return next(float(score) for score, nodes in found if nodes == place)
