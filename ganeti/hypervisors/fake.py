@@ -60,8 +60,9 @@ class FakeHypervisor:
     def start(
         self, host: IHost, instance: FilledInstance, disks: Sequence[OpenDisk], *, paused: bool = False
     ) -> None:
-        """Write the file of the instance unless it is there."""
-        if _read(host, instance.name) is None:
+        """Write the file of the instance unless it runs."""
+        entry = _read(host, instance.name)
+        if entry is None or entry.state not in (RunState.RUNNING, RunState.PAUSED):
             _write(host, _new(host, instance, RunState.PAUSED if paused else RunState.RUNNING))
 
     def stop(self, host: IHost, name: str, *, force: bool, timeout_s: float) -> None:

@@ -306,6 +306,18 @@ class MigratableBehaviours(HypervisorWorld):
         self.assertEqual(self.found(self.target), {})
         self.assertEqual(self.found(self.host)[instance.name].state, RunState.RUNNING)
 
+    def test_start_after_an_abandoned_migration(self) -> None:
+        """What waits for a migration that nobody goes on with does not pass for a running instance."""
+        instance = self.started()
+        self.await_guest(self.host, instance)
+        self.ended_later(self.target, instance)
+        info = self.hypervisor.migration_info(self.host, instance)
+        disks = self.make_disks(instance)
+        self.hypervisor.accept(self.target, instance, disks, info, self.target.secondary_ip)
+        self.hypervisor.stop(self.host, instance.name, force=True, timeout_s=self.patience_s)
+        self.hypervisor.start(self.target, instance, disks)
+        self.assertEqual(self.found(self.target)[instance.name].state, RunState.RUNNING)
+
     def test_accepting_again(self) -> None:
         """A target that is told again starts afresh and can still receive."""
         instance = self.started()

@@ -201,6 +201,15 @@ class KvmGuestTests(TinyGuestWorld, SynchronousTestCase):
         self.hypervisor.stop(self.host, instance.name, force=True, timeout_s=self.patience_s)
         self.assertEqual(self.found(), {})
 
+    def test_interrupted_start(self) -> None:
+        """A QEMU whose start was cut off before it was set up does not pass for a running instance."""
+        instance = self.make_instance()
+        self.ended_later(self.host, instance)
+        self.hypervisor._launch(self.host, instance, self.make_disks(instance))
+        self.assertEqual(self.found()[instance.name].state, RunState.PAUSED)
+        self.hypervisor.start(self.host, instance, self.make_disks(instance))
+        self.assertEqual(self.found()[instance.name].state, RunState.RUNNING)
+
     def test_failed_start_leaves_nothing(self) -> None:
         """QEMU's own words are in the error, and no file of the instance stays."""
         instance = self.make_instance()

@@ -67,6 +67,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     accelerator: str
     argv: tuple[str, ...]
     is_incoming: bool = False
+    is_set_up: bool = False
+    """False: whoever started it was ended before it was done."""
     resumes: bool = True
     """Whether the guest ran when a migration began: then it has to run afterwards, wherever it is."""
 

@@ -86,14 +86,15 @@ class KvmHypervisor:
     ) -> None:
         """Start QEMU, set it up, and let the guest go; undone as a whole if any of it fails."""
         where = files_of(host.paths, instance.name)
-        if process.find(where) is not None:
+        if _runs(where):
             return
-        self._launch(host, instance, disks)
+        runtime = self._launch(host, instance, disks)
         try:
             with QmpClient(where.qmp) as qmp:
                 _set_up(qmp, instance)
                 if not paused:
                     qmp.execute("cont")
+            files.save(where, msgspec.structs.replace(runtime, is_set_up=True))
         except BaseException:
             self._remove(host, where)
             raise
@@ -184,7 +185,9 @@ class KvmHypervisor:
         try:
             with QmpClient(where.qmp) as qmp:
                 _set_up(qmp, runtime.instance)
-                return migration.listen(qmp, params_of(instance), target_ip)
+                endpoint = migration.listen(qmp, params_of(instance), target_ip)
+            files.save(where, msgspec.structs.replace(runtime, is_set_up=True))
+            return endpoint
         except BaseException:
             self._remove(host, where)
             raise
@@ -325,6 +328,17 @@ class KvmHypervisor:
         if runtime is None:
             raise HypervisorError(f"instance {name} does not run on {host.name}")
         return runtime
+
+
+def _runs(where: InstanceFiles) -> bool:
+    """Whether an instance really runs; what a broken start or migration left behind does not count."""
+    if process.find(where) is None or process.state(where) not in (RunState.RUNNING, RunState.PAUSED):
+        return False
+    try:
+        runtime = files.load(where)
+    except HypervisorError:
+        return True
+    return runtime is None or runtime.is_set_up
 
 
 def _set_up(qmp: QmpClient, instance: FilledInstance) -> None:
