@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
 from ganeti.logic.allocator_protocol import encode
-from ganeti.logic.node_state import NodeState, demand_of_request, node_states
+from ganeti.logic.node_figures import question_of
+from ganeti.logic.node_state import NodeState, node_states
 from ganeti.logic.placement import Scene, place
 from ganeti.model.allocation import Allocate, ClusterView
 from ganeti.model.ids import GroupId, NodeId
@@ -93,23 +95,18 @@ def run() -> list[dict[str, Any]]:
     ):
         scene = Scene(cluster=base, states=states)
         assert place(scene, request) is not None
-        rows.append(_row(name, _best_ms(lambda scene=scene: place(scene, request)), "ms", target))
+        rows.append(_row(name, _best_ms(partial(place, scene, request)), "ms", target))
     view = _full_view()
-    states = node_states(view, _question(view))
-    scene = Scene(cluster=view.cluster, states=states)
-    rows.append(_row("allocate: best pair, 1,000 equal nodes", _best_ms(lambda: place(scene, request)), "ms"))
-    read = _best_ms(lambda: node_states(view, _question(view)))
+    question = question_of(Allocate(instance=request), view.cluster)
+    scene = Scene(cluster=view.cluster, states=node_states(view, question))
+    rows.append(
+        _row("allocate: best pair, 1,000 equal nodes", _best_ms(partial(place, scene, request)), "ms")
+    )
+    read = _best_ms(partial(node_states, view, question))
     rows.append(_row("allocate: reading 1,000 nodes and 20,000 instances", read, "ms"))
-    text = _best_ms(lambda: encode(Allocate(instance=request), view))
+    text = _best_ms(partial(encode, Allocate(instance=request), view))
     rows.append(_row("allocate: the same as a document for an external allocator", text, "ms"))
-    assert demand_of_request(request, base).nodes_needed == 2
     return rows
-
-
-def _question(view: ClusterView) -> Any:
-    from ganeti.logic.node_figures import question_of
-
-    return question_of(Allocate(instance=request_for(disk_template="drbd")), view.cluster)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
@@ -30,8 +30,15 @@ from ganeti.model.filled import ndparams_of
 from ganeti.model.ids import PLUGIN_NAME, NodeId
 from ganeti.model.node import AllocPolicy
 
-RunInThread = Callable[[Callable[[], Solution]], Awaitable[Solution]]
-"""Runs a function where it does not hold up the reactor."""
+T = TypeVar("T")
+
+
+class RunInThread(Protocol):
+    """Runs a function where it does not hold up the reactor."""
+
+    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
+        """Start it; the result comes later."""
+
 
 DEFAULT_NAMES = ("", ".")
 """What stands for the cluster's `default_iallocator`."""
@@ -44,7 +51,7 @@ class Allocation:
     Args:
         nodes: asked for their resources, and the master for running external programs.
         plugins: allocators by name.
-        run_in_thread: where built-in allocators compute.
+        run_in_thread: where allocators compute and documents are written.
         program_directories: where the master, this machine, has external allocators.
     """
 
@@ -103,7 +110,7 @@ class Allocation:
         if plugin is None:
             return await self._ask_program(name, request, view)
         try:
-            solution = await self._run_in_thread(lambda: plugin.solve(request, view))
+            solution: Solution = await self._run_in_thread(lambda: plugin.solve(request, view))
         except (CancelledError, GanetiError):
             raise
         except Exception as error:
@@ -120,7 +127,8 @@ class Allocation:
         if external is None or not PLUGIN_NAME.match(name):
             known = ", ".join(sorted(self._plugins.iallocators))
             raise AllocatorError(f"there is no allocator {name!r}; built in are: {known}")
-        text = external.encode(request, view)
+        # With many instances this takes longer than the reactor may be held up.
+        text = await self._run_in_thread(lambda: external.encode(request, view))
         options: Mapping[str, Any] = view.cluster.settings.default_iallocator_params
         call = AllocatorRunner(name=name, request=text, options=options)
         master = view.cluster.master

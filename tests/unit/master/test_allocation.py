@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -40,6 +40,8 @@ from ganeti.testing.clusters import cluster, group_id, node_id, with_node, with_
 from ganeti.testing.nodes import FakeNodes
 from ganeti.testing.placement_worlds import placement_view, request_for
 
+T = TypeVar("T")
+
 
 @implementer(IAllocator)
 class OddAllocator:
@@ -55,13 +57,20 @@ class OddAllocator:
         return self.behaviour()
 
 
-def at_once(function: Callable[[], Solution]) -> Deferred[Solution]:
+def at_once(function: Callable[[], T]) -> Deferred[T]:
     """Run a function here and now."""
-    return Deferred.fromCoroutine(_run(function))
+    return maybeDeferred(function)
 
 
-async def _run(function: Callable[[], Solution]) -> Solution:
-    return function()
+class Never:
+    """A thread that does not come to an end."""
+
+    def __init__(self) -> None:
+        self.waiting: Deferred[Any] = Deferred()
+
+    def __call__(self, function: Callable[[], T]) -> Deferred[T]:
+        """Wait for ever."""
+        return self.waiting
 
 
 class AllocationCase(SynchronousTestCase):
@@ -206,14 +215,14 @@ class AllocationTests(AllocationCase):
 
     def test_cancelled(self) -> None:
         """A job that is cancelled while it waits for an allocator ends at once."""
-        waiting: Deferred[Solution] = Deferred()
-        allocation = Allocation(self.nodes, self.plugins, lambda function: waiting)
+        thread = Never()
+        allocation = Allocation(self.nodes, self.plugins, thread)
         request = Allocate(instance=request_for())
         result = Deferred.fromCoroutine(allocation.solve("builtin", request, cluster=self.cluster))
         self.assertNoResult(result)
         result.cancel()
         self.failureResultOf(result)
-        self.assertTrue(waiting.called)
+        self.assertTrue(thread.waiting.called)
 
 
 class ExternalProgramTests(AllocationCase):
