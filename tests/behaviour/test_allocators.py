@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,11 @@ class HowtoTests(SynchronousTestCase):
         """The program reads a request and answers it."""
         view = placement_view(cluster(nodes=3))
         request = Allocate(instance=request_for(disk_template="drbd"))
-        path = self.mktemp()
-        Path(path).write_text(encode(request, view), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-c", self.example(2), path], capture_output=True, text=True, timeout=60
-        )
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+            file.write(encode(request, view))
+            file.flush()
+            done = subprocess.run(
+                [sys.executable, "-c", self.example(2), file.name], capture_output=True, text=True, timeout=60
+            )
         solution = decode(request, view, done.stdout)
         self.assertEqual(solution.placements[0].nodes, (node_id(1), node_id(2)))

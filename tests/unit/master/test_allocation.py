@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -230,8 +232,8 @@ class ExternalProgramTests(AllocationCase):
 
     def test_exists(self) -> None:
         """Plugins that decide exist, and programs that can be run; nothing else does."""
-        directory = self.mktemp()
-        os.mkdir(directory)
+        directory = tempfile.mkdtemp(prefix="allocators-")
+        self.addCleanup(shutil.rmtree, directory)
         for name, mode in (("hail", 0o755), ("notes", 0o644)):
             path = os.path.join(directory, name)
             with open(path, "w", encoding="ascii"):
