@@ -94,6 +94,7 @@ class Journal:
         self._file = _File(path, ownership, sync)
         self._waiting: deque[_Append | _Task] = deque()
         self._busy = False
+        self._opened = False
         self._closed = False
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._next_batch = 1
@@ -122,6 +123,7 @@ class Journal:
                 path=self.path,
                 torn=torn,
             )
+        self._opened = True
         threading.Thread(target=self._work, name=f"journal {self.path}", daemon=True).start()
         return records
 
@@ -145,7 +147,8 @@ class Journal:
 
     def close(self) -> Deferred[None]:
         """Finish what is waiting and close the file; later appends are refused."""
-        if self._closed:
+        if self._closed or not self._opened:
+            self._closed = True
             return succeed(None)
         done = self._in_order(self._file.close)
         self._closed = True
@@ -162,8 +165,8 @@ class Journal:
         return task.done
 
     def _put(self, item: _Append | _Task) -> None:
-        if self._closed:
-            item.done.errback(JournalError(f"journal {self.path} is closed"))
+        if self._closed or not self._opened:
+            item.done.errback(JournalError(f"journal {self.path} is not open"))
             return
         self._waiting.append(item)
         if not self._busy:

@@ -135,7 +135,7 @@ def cluster(
     )
 
 
-def with_instance(value: Cluster, name: str, **options: Any) -> Cluster:
+def with_instance(value: Cluster, name: str, /, **options: Any) -> Cluster:
     """The cluster with one more instance.
 
     Args:
@@ -147,14 +147,14 @@ def with_instance(value: Cluster, name: str, **options: Any) -> Cluster:
     return _with_instances(value, [name], **options)
 
 
-def with_node(value: Cluster, name: str, **changes: Any) -> Cluster:
+def with_node(value: Cluster, name: str, /, **changes: Any) -> Cluster:
     """The cluster with another state of one node."""
     found = value.node(name)
     changed = msgspec.structs.replace(found, **changes)
     return msgspec.structs.replace(value, nodes=value.nodes.with_item(found.uuid, changed))
 
 
-def changed_instance(value: Cluster, name: str, **changes: Any) -> Cluster:
+def changed_instance(value: Cluster, name: str, /, **changes: Any) -> Cluster:
     """The cluster with another state of one instance."""
     found = value.instance(name)
     changed = msgspec.structs.replace(found, **changes)

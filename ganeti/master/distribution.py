@@ -1,0 +1,191 @@
+"""Keeps the ssconf files of all nodes up to date, in the background, after changes of the cluster.
+
+    distributor = SsconfDistributor(reactor, config, nodes)
+    distributor.start()
+    failures = await distributor.redistribute()      # everything, to everybody, now
+
+One round at a time: a node never gets an older text after a newer one. Each node is sent what
+differs from what it has; one that failed gets everything with a later round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall, IReactorThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from ganeti.errors import GanetiError
+from ganeti.interfaces import IConfig, INodes
+from ganeti.logic.ssconf import changed, ssconf_files
+from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
+from ganeti.model.calls.system import WriteSsconf
+from ganeti.model.cluster import Cluster
+from ganeti.model.ids import NodeId
+from ganeti.model.node import Node
+
+ROUND_S = 1.0
+"""Between the change and the round, in which further changes may come."""
+RETRY_S = 60.0
+ANSWER_S = 30.0
+
+Compute = Callable[[Cluster], Deferred[dict[str, str]]]
+
+
+class IDistributorReactor(IReactorTime, IReactorThreads):
+    """Parts of the reactor that the distributor uses."""
+
+
+class SsconfDistributor:
+    """Sends ssconf files to nodes.
+
+    Args:
+        reactor: time, and a thread in which the texts are made.
+        config: the cluster.
+        nodes: to call functions on them.
+        compute: makes the texts; given by tests.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: IDistributorReactor,
+        config: IConfig,
+        nodes: INodes,
+        *,
+        compute: Compute | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._nodes = nodes
+        self._compute = compute or self._compute_in_thread
+        self._sent: dict[NodeId, Mapping[str, str]] = {}
+        self._rounds = DeferredLock()
+        self._timer: IDelayedCall | None = None
+        self._is_in_round = False
+        self._round: Deferred[None] | None = None
+        self._end_subscription: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Begin with a round for everybody."""
+        self._end_subscription = self._config.subscribe(self._cluster_changed)
+        self._round_in(0.0)
+
+    async def stop(self) -> None:
+        """Send nothing more."""
+        if self._end_subscription is not None:
+            self._end_subscription()
+            self._end_subscription = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._round is not None:
+            self._round.cancel()
+
+    async def redistribute(self) -> Mapping[str, str]:
+        """Send everything to every online node now; names of nodes that failed, and why.
+
+        Raises:
+            ConfigurationError: a file would be too long.
+        """
+        await self._rounds.acquire()
+        try:
+            self._sent.clear()
+            return await self._send_all()
+        finally:
+            self._rounds.release()
+
+    def _cluster_changed(self, old: Cluster, new: Cluster) -> None:
+        same = all(
+            getattr(old, name) is getattr(new, name)
+            for name in ("settings", "nodes", "groups", "instances", "networks")
+        )
+        if not same:
+            self._round_in(ROUND_S)
+
+    def _round_in(self, delay_s: float) -> None:
+        if self._end_subscription is None:
+            return
+        if self._timer is not None:
+            if self._timer.getTime() <= self._reactor.seconds() + delay_s:
+                return
+            self._timer.cancel()
+        self._timer = self._reactor.callLater(delay_s, self._begin_round)
+
+    def _begin_round(self) -> None:
+        self._timer = None
+        if self._is_in_round:
+            # Look again after the round that is under way.
+            self._round_in(ROUND_S)
+            return
+        self._is_in_round = True
+        self._round = Deferred.fromCoroutine(self._one_round())
+
+    async def _one_round(self) -> None:
+        try:
+            await self._rounds.acquire()
+            try:
+                failures = await self._send_all()
+            finally:
+                self._rounds.release()
+        except CancelledError:
+            return
+        except GanetiError as error:
+            self.log.error("nodes do not get new ssconf files: {error}", error=str(error))
+        except Exception:
+            self.log.failure("distribution of ssconf files failed")
+        else:
+            if failures:
+                self._round_in(RETRY_S)
+        finally:
+            self._is_in_round = False
+
+    async def _send_all(self) -> Mapping[str, str]:
+        cluster = self._config.current()
+        texts = await self._compute(cluster)
+        online = {node.uuid: node for node in cluster.nodes.values() if not node.offline}
+        self._sent = {uuid: sent for uuid, sent in self._sent.items() if uuid in online}
+        failures: dict[str, str] = {}
+        for known, nodes in self._by_what_they_have(online.values()):
+            differing = changed(known, texts)
+            if not differing:
+                continue
+            outcomes = await self._nodes.each(nodes, WriteSsconf(values=differing), timeout_s=ANSWER_S)
+            for node in nodes:
+                self._note(node, outcomes.get(node.uuid), texts, failures)
+        return failures
+
+    def _by_what_they_have(self, nodes: Iterable[Node]) -> list[tuple[Mapping[str, str], list[Node]]]:
+        """Nodes that have the same files, together; nearly always there is one such set."""
+        sets: dict[int, tuple[Mapping[str, str], list[Node]]] = {}
+        nothing: Mapping[str, str] = {}
+        for node in nodes:
+            known = self._sent.get(node.uuid, nothing)
+            sets.setdefault(id(known), (known, []))[1].append(node)
+        return list(sets.values())
+
+    def _note(
+        self,
+        node: Node,
+        outcome: Outcome[None] | None,
+        texts: Mapping[str, str],
+        failures: dict[str, str],
+    ) -> None:
+        match outcome:
+            case Answer():
+                self._sent[node.uuid] = texts
+            case NodeFailed() as failed:
+                self._failed(node, failed.reason, failures)
+            case None:
+                self._failed(node, "no answer", failures)
+
+    def _failed(self, node: Node, why: str, failures: dict[str, str]) -> None:
+        self._sent.pop(node.uuid, None)
+        failures[node.name] = why
+        self.log.warn("node {node} did not get its ssconf files: {why}", node=node.name, why=why)
+
+    def _compute_in_thread(self, cluster: Cluster) -> Deferred[dict[str, str]]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), ssconf_files, cluster)
