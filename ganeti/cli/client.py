@@ -91,12 +91,13 @@ class Client:
         """Submit one job; gives its ID."""
         return int(self.call("SubmitJob", [list(opcodes), False]))
 
-    def call(self, command: str, arguments: Sequence[Any]) -> Any:
+    def call(self, command: str, arguments: Sequence[Any], request_id: str | None = None) -> Any:
         """Ask for something and wait for the answer.
 
         Args:
             command: name of the command on the wire.
             arguments: JSON values.
+            request_id: of a submission; sent again with the same it makes no second job.
 
         Raises:
             MasterError: masterd refuses.
@@ -106,6 +107,8 @@ class Client:
         self._asked += 1
         ask = b"%x" % self._asked
         box = {b"_ask": ask, b"_command": command.encode(), **chunks(b"args", list(arguments))}
+        if request_id is not None:
+            box[b"request_id"] = request_id.encode()
         self._send(encode_box(box))
         end = monotonic() + ANSWER_TIMEOUT_S
         while True:

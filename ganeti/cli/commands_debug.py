@@ -68,7 +68,7 @@ def _submit_job(invocation: Invocation) -> int:
 
 def _submit_one(invocation: Invocation, opcodes: list[Opcode]) -> int:
     ops = [invocation.complete(opcode) for opcode in opcodes]
-    return int(invocation.master.call("SubmitJob", [ops, False]))
+    return int(invocation.submit("SubmitJob", [ops, False]))
 
 
 def _jobs_of(invocation: Invocation, path: str) -> list[Any]:

@@ -90,7 +90,7 @@ def device_changes(value: str) -> list[list[Any]]:
 def _change(value: str, verb: str, ident: int | str, params: dict[str, Any]) -> list[Any]:
     if verb in ("remove", "detach") and params:
         raise MisspeltParameter(f"{value!r}: nothing may be given with {verb}")
-    if verb == "attach" and len(params) != 1:
+    if verb == "attach" and set(params) not in ({"name"}, {"uuid"}):
         raise MisspeltParameter(f"{value!r}: attach needs name=NAME or uuid=UUID")
     return [verb, ident, disk_params(params)]
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ganeti.cli.errors import CommandError, MasterError, MasterTimeout, explain
+from ganeti.cli.errors import CommandError, ConnectionLost, MasterError, MasterTimeout, explain
 
 if TYPE_CHECKING:
     from ganeti.cli.declarations import Opcode
-    from ganeti.cli.invocation import Invocation
+    from ganeti.cli.invocation import Invocation, Master
 
 FINAL = frozenset(("success", "error", "canceled"))
 SILENCE_S = 180.0
@@ -41,7 +41,7 @@ def submit(invocation: Invocation, opcodes: Sequence[Opcode]) -> int:
     Raises:
         Sent: with `--submit`.
     """
-    job: int = invocation.master.call("SubmitJob", [list(opcodes), False])
+    job: int = invocation.submit("SubmitJob", [list(opcodes), False])
     if invocation.option("print_jobid"):
         invocation.print(str(job))
         invocation.flush()
@@ -67,7 +67,7 @@ def quiet(invocation: Invocation, opcode: Opcode) -> Any:
     Raises:
         MasterError: the job failed.
     """
-    job: int = invocation.master.call("SubmitJob", [[invocation.complete(opcode)], False])
+    job: int = invocation.submit("SubmitJob", [[invocation.complete(opcode)], False])
     return wait(invocation, job)[0]
 
 
@@ -87,8 +87,18 @@ def wait(invocation: Invocation, job: int, *, is_quiet: bool = False) -> list[An
 
 
 def _follow(invocation: Invocation, printer: _Printer) -> None:
-    master = invocation.master
-    watch = master.call("WatchJob", [printer.job, ["status"], None])
+    """Watch a job to its end; a restart of masterd meanwhile only makes a pause."""
+    while not printer.is_final:
+        try:
+            watch = invocation.master.call("WatchJob", [printer.job, ["status"], printer.serial])
+            _listen(invocation.master, watch, printer)
+        except ConnectionLost:
+            invocation.reconnect()
+
+
+def _listen(master: Master, watch: Any, printer: _Printer) -> None:
+    if watch is None:
+        raise printer.lost()
     silent_since = time.monotonic()
     while not printer.is_final:
         message = master.pushed(NOTICE_AFTER_S)
@@ -109,8 +119,8 @@ class _Printer:
     def __init__(self, invocation: Invocation, job: int) -> None:
         self._invocation = invocation
         self.job = job
-        self._serial = 0
-        self._status = "queued"
+        self.serial: int | None = None
+        self._status: str | None = "queued"
         self._noticed: set[str] = set()
 
     @property
@@ -119,15 +129,25 @@ class _Printer:
         return self._status in FINAL
 
     def show(self, change: Any) -> None:
-        """Print what is new in a change: `[values, log entries]`, or null for a job that is gone."""
-        if change is None:
-            raise MasterError("JobLost", [f"job {self.job} is gone"])
+        """Print what is new in a change: `[values, log entries]`.
+
+        Raises:
+            MasterError: there is no such job (any more).
+        """
         (self._status, *_), entries = change
+        if self._status is None:
+            raise self.lost()
         for serial, when, kind, content in entries or ():
-            if serial > self._serial:
-                self._serial = serial
+            if self.serial is None or serial > self.serial:
+                self.serial = serial
                 self._print(when, kind, content)
         self._invocation.flush()
+
+    def lost(self) -> MasterError:
+        """The error that says that there is no such job."""
+        return MasterError(
+            "JobLost", [f"job {self.job} does not exist; 'gnt-job list' shows those there are"]
+        )
 
     def _print(self, when: Sequence[int], kind: str, content: Any) -> None:
         if kind not in ("message", "message-list"):
@@ -137,9 +157,9 @@ class _Printer:
 
     def notice(self) -> None:
         """Tell that the job has not begun yet."""
-        text = _NOTICES.get(self._status)
-        if text is not None and self._status not in self._noticed:
-            self._noticed.add(self._status)
+        text = _NOTICES.get(self._status or "")
+        if text is not None and text not in self._noticed:
+            self._noticed.add(text)
             self._invocation.warn(text.format(job=self.job))
 
 
@@ -195,7 +215,7 @@ def execute_many(invocation: Invocation, jobs: Sequence[Named], *, always_say: b
         always_say: also say the ID of a single job.
     """
     ops = [[invocation.complete(opcode) for opcode in job.opcodes] for job in jobs]
-    answers = invocation.master.call("SubmitManyJobs", [ops])
+    answers = invocation.submit("SubmitManyJobs", [ops])
     if invocation.option("submit"):
         return _say_submitted(invocation, jobs, answers)
     return wait_many(

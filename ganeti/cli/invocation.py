@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from ganeti.cli.declarations import Command, Opcode
-from ganeti.cli.errors import CommandError
+from ganeti.cli.errors import CommandError, ConnectionLost, MasterTimeout, NoMaster
 from ganeti.cli.parser import Parsed
 from ganeti.model.paths import Paths
+
+RECONNECT_S = 30.0
+RECONNECT_EVERY_S = 0.5
 
 _PRIORITIES = {"low": 10, "normal": 0, "high": -10}
 
@@ -17,7 +20,7 @@ _PRIORITIES = {"low": 10, "normal": 0, "high": -10}
 class Master(Protocol):
     """The connection to masterd as commands see it."""
 
-    def call(self, command: str, arguments: Sequence[Any]) -> Any:
+    def call(self, command: str, arguments: Sequence[Any], request_id: str | None = None) -> Any:
         """Ask and wait for the answer.
 
         Raises:
@@ -42,6 +45,7 @@ class World:
         connect: opens the connection to masterd.
         ask: asks a question on the terminal; gives one of the letters offered.
         clock: seconds since the epoch.
+        sleep: waits so many seconds.
         execute: runs a program (`ganeti.cli.programs.execute`).
     """
 
@@ -54,6 +58,7 @@ class World:
         connect: Callable[[Paths], Master],
         ask: Callable[[str, tuple[tuple[str, str], ...]], str],
         clock: Callable[[], float],
+        sleep: Callable[[float], None],
         execute: Callable[..., int],
     ) -> None:
         self.environ = environ
@@ -62,6 +67,7 @@ class World:
         self.connect = connect
         self.ask = ask
         self.clock = clock
+        self.sleep = sleep
         self.execute = execute
         self.paths = Paths(environ.get("GANETI_ROOTDIR", ""))
 
@@ -90,6 +96,35 @@ class Invocation:
         if self._master is None:
             self._master = self.world.connect(self.world.paths)
         return self._master
+
+    def submit(self, command: str, arguments: Sequence[Any]) -> Any:
+        """Ask masterd to take jobs; if it is restarted meanwhile, ask again, and nothing happens twice.
+
+        Raises:
+            MasterError: it refuses.
+            CommandError: it cannot be reached.
+        """
+        request_id = os.urandom(16).hex()
+        try:
+            return self.master.call(command, arguments, request_id)
+        except ConnectionLost:
+            return self.reconnect().call(command, arguments, request_id)
+
+    def reconnect(self) -> Master:
+        """A new connection after masterd went away; waits for a while for it to be back.
+
+        Raises:
+            ConnectionLost: it does not come back.
+        """
+        self.close()
+        self.warn("The master daemon went away; waiting for it to come back ...")
+        for _ in range(int(RECONNECT_S / RECONNECT_EVERY_S)):
+            self.world.sleep(RECONNECT_EVERY_S)
+            try:
+                return self.master
+            except (NoMaster, MasterTimeout):
+                continue
+        raise ConnectionLost()
 
     def close(self) -> None:
         """Hang up."""

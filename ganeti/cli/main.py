@@ -120,5 +120,6 @@ def real_world() -> World:
         connect=connect,
         ask=ask,
         clock=time.time,
+        sleep=time.sleep,
         execute=execute,
     )

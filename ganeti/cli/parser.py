@@ -7,10 +7,12 @@ may be shortened as long as they stay unique. argparse does the rest and writes 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from ganeti.cli.declarations import Argument, Command, Option
+from ganeti.cli.declarations import Command, Option
 from ganeti.cli.errors import CommandError, MasterError, MisspeltParameter, UsageError
 from ganeti.cli.values import REPEATABLE, combine, readers
 
@@ -40,20 +42,19 @@ def build(tool: str, command: Command) -> argparse.ArgumentParser:
         usage=usage(tool, command),
         add_help=False,
         allow_abbrev=False,
+        # Without a width argparse would import a good deal to find it out.
+        formatter_class=partial(argparse.HelpFormatter, width=_width()),
     )
     group = parser.add_argument_group("options")
     group.add_argument("-h", "--help", action="store_true", default=argparse.SUPPRESS, help="show this help")
     for option in command.options:
         _add(group, option)
-    for argument in command.arguments or ():
-        parser.add_argument(
-            _dest(argument), metavar=argument.metavar, nargs="*", default=argparse.SUPPRESS, help="argument"
-        )
     return parser
 
 
-def _dest(argument: Argument) -> str:
-    return f"argument {argument.metavar}"
+def _width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return max(int(columns) - 2, 40) if columns.isdigit() else 98
 
 
 def _add(group: Any, option: Option) -> None:

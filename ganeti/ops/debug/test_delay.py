@@ -24,8 +24,8 @@ class TestDelay(OpCode, frozen=True, kw_only=True, tag="OP_TEST_DELAY"):
     ] = ()
     on_node_uuids: Annotated[tuple[str, ...] | None, Param("the same by UUID")] = None
     repeat: Annotated[int, Param("repeat this often", flag="repeat", short="r")] = 0
-    interruptible: Annotated[bool, Param("may be ended early", flag="interruptible")] = False
-    no_locks: Annotated[bool, Param("take no locks of the nodes", flag="no-locks")] = True
+    interruptible: Annotated[bool, Param("may be ended early", flag="interruptible", short="i")] = False
+    no_locks: Annotated[bool, Param("take no locks of the nodes", flag="no-locks", short="l")] = True
 
     def summary(self) -> str:
         """Duration in nanoseconds, as established."""
@@ -36,7 +36,15 @@ class TestDelayOperation(Operation[TestDelay, None, None]):
     """Waits on the clock of the master, and calls a function on nodes that sleeps."""
 
     __test__: ClassVar[bool] = False
-    commands = (Command(tool="gnt-debug", name="delay", positional="duration", arguments=Arguments.ONE),)
+    commands = (
+        Command(
+            tool="gnt-debug",
+            name="delay",
+            positional="duration",
+            arguments=Arguments.ONE,
+            defaults={"no_locks": False},
+        ),
+    )
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The nodes slept on, unless without locks."""
