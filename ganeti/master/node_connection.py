@@ -22,7 +22,7 @@ from ganeti.wire.node_commands import AbortFunction, Ping
 Connect = Callable[[], Awaitable[Link]]
 """Makes a connection; raises with a text for the operator."""
 
-_CONFIRM_S = 5.0
+_CONFIRM_S = 4.0
 _HOPELESS_S = 30.0
 """A node that was away this long makes callers wait for one attempt only."""
 
@@ -61,7 +61,7 @@ class NodeConnection:
         self.name = name
         self.link: Link | None = None
         """The connection, while there is one."""
-        self.problem = "it was not tried yet"
+        self.problem = "no connection could be made yet"
         """Why there is none."""
         self._clock = clock
         self._connect = connect
@@ -97,7 +97,8 @@ class NodeConnection:
         Raises:
             NodeUnreachable: not in time; says why.
         """
-        if self.link is not None:
+        # A call learns that its link broke before the link is taken from here.
+        if self.link is not None and self.link.lost_because is None:
             return self.link
         if self._is_stopped:
             raise self._unreachable()

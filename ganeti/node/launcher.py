@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -126,7 +127,7 @@ class Launcher(Service):
             return
         self._last_number += 1
         ours, theirs = socket.socketpair()
-        launched = _Launched(self, self._last_number, request, watcher, theirs)
+        launched = _Launched(self, self._control, self._last_number, request, watcher, theirs)
         self._launched[launched.number] = launched
         with ours:
             ours.setblocking(False)
@@ -163,15 +164,22 @@ class Launcher(Service):
             if launched is not None:
                 launched.reported(word, text)
 
+    def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
+        """A timer on the clock of this launcher."""
+        return self._reactor.callLater(seconds, call)
+
     def forget(self, number: int) -> None:
         """A call is over."""
         self._launched.pop(number, None)
 
-    def control_lost(self) -> None:
-        """The zygote closed its end: what it knows, nobody will be told any more."""
-        self._control = None
+    def control_lost(self, control: _Control) -> None:
+        """A zygote closed its end: what it knows, nobody will be told any more."""
+        if self._control is control:
+            # The end of the process may be noticed first, and then there is a new one already.
+            self._control = None
         for launched in list(self._launched.values()):
-            launched.zygote_gone()
+            if launched.control is control:
+                launched.zygote_gone()
 
     def zygote_ended(self, how: str) -> None:
         """The process of the zygote is gone."""
@@ -249,8 +257,16 @@ class _Launched:
     """One function process, from its request to its end."""
 
     def __init__(
-        self, launcher: Launcher, number: int, request: bytes, watcher: Watcher, theirs: socket.socket
+        self,
+        launcher: Launcher,
+        control: _Control,
+        number: int,
+        request: bytes,
+        watcher: Watcher,
+        theirs: socket.socket,
     ) -> None:
+        self.control = control
+        """Of the zygote that forks it."""
         self.number = number
         self.channel = _Channel(request, self)
         self._launcher = launcher
@@ -259,6 +275,7 @@ class _Launched:
         self._how: str | None = None
         self._is_closed = False
         self._is_over = False
+        self._linger: IDelayedCall | None = None
 
     def reported(self, word: str, text: str) -> None:
         """The zygote says something about it."""
@@ -275,7 +292,7 @@ class _Launched:
                 self._finish()
             else:
                 # Its last bytes may still be on their way; a forked grandchild may keep the socket.
-                self._launcher._reactor.callLater(_LINGER_S, self._finish)
+                self._linger = self._launcher.call_later(_LINGER_S, self._finish)
 
     def zygote_gone(self) -> None:
         """Nobody will report the end of the process; its socket shows it."""
@@ -299,6 +316,8 @@ class _Launched:
         if self._is_over:
             return
         self._is_over = True
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
         self._launcher.forget(self.number)
         self.channel.close()
         self._watcher.ended(self._how or "it ended")
@@ -367,7 +386,7 @@ class _Control(LineOnlyReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The zygote is going."""
-        self._launcher.control_lost()
+        self._launcher.control_lost(self)
 
 
 class _ZygoteProcess(ProcessProtocol):

@@ -114,6 +114,8 @@ class Zygote:
         gc.collect()
         gc.freeze()
         self._control.say("ready")
+        # Calls that came right behind the set-up have been read with it: polling would not see them.
+        self._fork_all(world)
         poll = select.poll()
         poll.register(self._control.connection, select.POLLIN)
         poll.register(self._wake_reader, select.POLLIN)

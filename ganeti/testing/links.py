@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import msgspec
 
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
 from twisted.protocols.amp import CommandLocator
+from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 
 from ganeti.errors import GanetiError, NodeUnreachable, to_wire
@@ -49,10 +51,23 @@ class LinkPair:
 
     def flush(self) -> bool:
         """Carry everything that is on its way; tells whether there was anything."""
+        if self.is_cut:
+            return self._flush_cut()
         moved = False
-        while not self.is_cut and self.pump.pump():
+        while self.pump.pump():
             moved = True
         return moved
+
+    def _flush_cut(self) -> bool:
+        """An end that closes a cut connection is rid of it; the other end does not notice."""
+        closed = False
+        for link in (self.near, self.far):
+            transport = cast(FakeTransport, link.transport)
+            if transport is not None and transport.disconnecting and not transport.disconnected:
+                transport.disconnected = 1
+                link.connectionLost(Failure(ConnectionAborted()))
+                closed = True
+        return closed
 
     def lose(self) -> None:
         """Break the connection at both ends."""

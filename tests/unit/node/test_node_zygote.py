@@ -12,10 +12,12 @@ from typing import Any
 import msgspec
 
 from twisted.internet import reactor as the_reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ganeti.errors import GanetiError
+from ganeti.model.calls.system import NodeTestDelay
 from ganeti.node.functions import Functions, Progress
 from ganeti.node.launcher import Launcher, session_members
 from ganeti.node.zygote import ZygoteSetup
@@ -207,6 +209,23 @@ class RespawnTests(ZygoteCase):
         while self.launcher.zygote_pid in (None, zygote):
             await deferLater(reactor, 0.05)
         self.assertEqual((await self.result("whoami"))[1][2], self.launcher.zygote_pid)
+
+
+class EarlyCallTests(TestCase):
+    """Calls that do not wait for the zygote to be ready."""
+
+    async def test_calls_before_it_is_ready(self) -> None:
+        """Calls launched together with the zygote are carried out as soon as it is ready."""
+        launcher = Launcher(reactor, ZygoteSetup())
+        functions = Functions(reactor, launcher)
+        ready = launcher.startService()
+        args = msgspec.json.encode(NodeTestDelay(seconds=0))
+        asked = [Deferred.fromCoroutine(functions.start("test_delay", args, timeout_s=20)) for _ in range(5)]
+        for progress in [await each for each in asked]:
+            self.assertEqual(progress.result, b"[true,null]")
+        await ready
+        await functions.stopService()
+        await launcher.stopService()
 
 
 class BrokenZygoteTests(TestCase):
