@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ganeti.cli.errors import MasterError
 from ganeti.cli.invocation import World
@@ -126,7 +126,7 @@ class FakeWorld(World):
             environ={"GANETI_ROOTDIR": "/nowhere", **(environ or {})},
             out=self.stdout,
             err=self.stderr,
-            connect=connect or (lambda paths: master),
+            connect=connect or (lambda paths: cast("FakeMaster", master)),
             ask=self._ask,
             clock=lambda: NOW,
             sleep=self.slept.append,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cli_fakes import FakeMaster, FakeWorld, failure
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.cli.errors import ConnectionLost, MasterError, NoMaster
 from ganeti.cli.follow import job_error
+from tests.unit.cli.cli_fakes import FakeMaster, FakeWorld, failure
 
 DELAY = "gnt-debug delay 0.5"
 ENTRIES: list[list[Any]] = [
@@ -178,7 +177,7 @@ class ManyJobTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Two instances."""
-        self.names = {"Query": self._query}
+        self.names: dict[str, Any] = {"Query": self._query}
         self.master = FakeMaster(self.names)
 
     def _query(self, what: str, fields: list[str], wanted: Any) -> Any:
@@ -207,10 +206,11 @@ class ManyJobTests(SynchronousTestCase):
 
     def test_refused_submission(self) -> None:
         """A job that was not taken is told of, the others are followed."""
-        self.master.answers["SubmitManyJobs"] = lambda jobs: [
-            [False, "queue full"],
-            [True, self.master._SubmitJob(jobs[1], False)],
-        ]
+
+        def submit(jobs: list[Any]) -> list[Any]:
+            return [[False, "queue full"], [True, self.master._SubmitJob(jobs[1], False)]]
+
+        self.master.answers["SubmitManyJobs"] = submit
         world = FakeWorld(self.master)
         self.assertEqual(world.run("gnt-instance shutdown --force-multiple a b"), 1)
         self.assertEqual(world.err_text, "Failed to submit job for a: queue full\n")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cli_fakes import FakeMaster, FakeWorld, table
-
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unit.cli.cli_fakes import FakeMaster, FakeWorld, table
 
 NAMES = {"name": ("Instance", "text"), "status": ("Status", "text"), "oper_ram": ("Memory", "unit")}
 ROWS = table(NAMES, ["db1.ex.org", "running", 2048], ["web.ex.org", "ADMIN_down", [3, None]])
@@ -271,7 +271,8 @@ class AddTests(SynchronousTestCase):
         self.assertEqual(
             self.opcode(
                 "-t drbd -o debian+trixie -n n1:n2 --disk 0:size=10g --disk 1:size=1g,mode=ro "
-                "--net 0:link=br1 -B maxmem=1g -H kvm:acpi=no --no-start --tags a,b --no-wait-for-sync -O dns=1.1.1.1"
+                "--net 0:link=br1 -B maxmem=1g -H kvm:acpi=no --no-start --tags a,b "
+                "--no-wait-for-sync -O dns=1.1.1.1"
             ),
             {
                 "OP_ID": "OP_INSTANCE_CREATE",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 
-from cli_fakes import FakeMaster, FakeWorld, failure, table
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.cli.errors import CommandError, MasterError, explain
 from ganeti.cli.info import Pairs, text_of
 from ganeti.version import RELEASE, VCS_VERSION
+from tests.unit.cli.cli_fakes import FakeMaster, FakeWorld, failure, table
 
 EXPLAINED = (
     (

@@ -76,7 +76,10 @@ class RenderTests(SynchronousTestCase):
         os.environ["TZ"] = "UTC"
         time.tzset()
         self.addCleanup(time.tzset)
-        self.addCleanup(os.environ.update if before else os.environ.pop, {"TZ": before} if before else "TZ")
+        if before is None:
+            self.addCleanup(os.environ.pop, "TZ")
+        else:
+            self.addCleanup(os.environ.__setitem__, "TZ", before)
         field = [{"name": "ctime", "title": "CTime", "kind": "timestamp"}]
         self.assertEqual(
             list(render(field, [[[0, 1767607200.5]]], Style(headers=False))), ["2026-01-05 10:00:00"]
