@@ -1,0 +1,111 @@
+"""ssconf files: to every online node, in order, only what differs."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti.logic.ssconf import ssconf_files
+from ganeti.master.distribution import SsconfDistributor
+from ganeti.model.calls.system import WriteSsconf
+from ganeti.model.cluster import Cluster
+from ganeti.testing.clusters import changed_instance, cluster, node_id, with_instance, with_node
+from ganeti.testing.config import MemoryConfig
+from ganeti.testing.nodes import FakeNodes
+
+
+class DistributorTests(SynchronousTestCase):
+    """Rounds, in simulated time."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.nodes = FakeNodes(self.clock)
+        self.config = MemoryConfig(with_node(cluster(nodes=4, instances=2), "node4", offline=True))
+        self.distributor = SsconfDistributor(
+            self.clock,  # type: ignore[arg-type]
+            self.config,
+            self.nodes,
+            compute=lambda value: succeed(ssconf_files(value)),
+        )
+        self.distributor.start()
+        self.clock.advance(0)
+
+    def sent(self, node: str) -> list[dict[str, str]]:
+        """What a node was sent since this was asked last."""
+        found = [dict(called.call.values) for called in self.nodes.calls if called.node.startswith(node)]
+        self.nodes.calls = [called for called in self.nodes.calls if not called.node.startswith(node)]
+        return found
+
+    def update(self, new: Cluster) -> None:
+        """Change the cluster."""
+        self.successResultOf(Deferred.fromCoroutine(self.config.update(lambda value: new, reason="test")))
+
+    def test_start(self) -> None:
+        """At the start every online node gets everything."""
+        for name in ("node1", "node3"):
+            self.assertEqual(self.sent(name), [ssconf_files(self.config.current())])
+        self.assertEqual(self.sent("node4"), [])
+
+    def test_only_what_differs(self) -> None:
+        """After a change nodes get the files that it changed, once for several changes."""
+        self.sent("node2")
+        self.update(with_instance(self.config.current(), "new"))
+        self.update(with_instance(self.config.current(), "newer"))
+        self.clock.advance(2)
+        (only,) = self.sent("node2")
+        self.assertEqual(list(only), ["instance_list"])
+        self.assertIn("newer.example.com\n", only["instance_list"])
+
+    def test_irrelevant_change(self) -> None:
+        """A change that no file shows sends nothing."""
+        self.sent("node2")
+        self.update(changed_instance(self.config.current(), "inst1", disks_active=False))
+        self.clock.advance(2)
+        self.assertEqual(self.sent("node2"), [])
+
+    def test_failed_node(self) -> None:
+        """A node that failed gets everything with a later round."""
+        self.nodes.unreachable.add(node_id(2))
+        self.update(with_instance(self.config.current(), "new"))
+        self.clock.advance(2)
+        self.sent("node2")
+        self.nodes.unreachable.clear()
+        self.clock.advance(61)
+        self.assertEqual(self.sent("node2"), [ssconf_files(self.config.current())])
+
+    def test_node_comes_online(self) -> None:
+        """A node that was offline gets everything when it is back."""
+        self.update(with_node(self.config.current(), "node4", offline=False))
+        self.clock.advance(2)
+        self.assertEqual(self.sent("node4"), [ssconf_files(self.config.current())])
+
+    def test_ordered(self) -> None:
+        """While a round is under way the next one waits, so that nothing old arrives after something new."""
+        answer: Deferred[None] = Deferred()
+        self.nodes.answer(WriteSsconf, lambda node, call: answer, node=node_id(2))
+        self.sent("node3")
+        self.update(with_instance(self.config.current(), "new"))
+        self.clock.advance(2)
+        self.update(with_instance(self.config.current(), "newer"))
+        self.clock.advance(2)
+        self.assertEqual(len(self.sent("node3")), 1)
+        answer.callback(None)
+        self.clock.advance(2)
+        self.assertEqual(len(self.sent("node3")), 1)
+
+    def test_redistribute(self) -> None:
+        """Everything is sent to everybody on request; failures are told by name."""
+        self.sent("node2")
+        self.nodes.unreachable.add(node_id(3))
+        failures = self.successResultOf(Deferred.fromCoroutine(self.distributor.redistribute()))
+        self.assertEqual(list(failures), ["node3.example.com"])
+        self.assertEqual(self.sent("node2"), [ssconf_files(self.config.current())])
+
+    def test_stop(self) -> None:
+        """After the stop no change leads to anything."""
+        self.sent("node2")
+        self.successResultOf(Deferred.fromCoroutine(self.distributor.stop()))
+        self.update(with_instance(self.config.current(), "new"))
+        self.clock.advance(100)
+        self.assertEqual(self.sent("node2"), [])
