@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ganeti.cli.client import connect
+from ganeti.cli.client import Client
 from ganeti.daemons import control
 from ganeti.daemons.cluster_files import create_secrets, node_files, write_master_files, write_node_files
 from ganeti.daemons.options import ROOT_VARIABLE
@@ -27,8 +27,8 @@ from ganeti.errors import ErrorCode, GanetiError, PrereqError, TypeEnforcementEr
 from ganeti.interfaces import Plugins
 from ganeti.io.files import Ownership, write_file
 from ganeti.io.names import has_address, own_name, resolve
-from ganeti.logic.ssconf import ssconf_files
 from ganeti.logic.settings_changes import checked_mac_prefix
+from ganeti.logic.ssconf import ssconf_files
 from ganeti.model.cluster import Cluster, empty_cluster
 from ganeti.model.codec import encode_cluster
 from ganeti.model.defaults import DEFAULT_GROUP_NAME, new_cluster_settings
@@ -102,7 +102,7 @@ def init(paths: Paths, request: InitRequest) -> None:
     cluster = _new_cluster(paths, request, place, plugins)
     _write(paths, cluster, place)
     _start_daemons(paths, request, place)
-    submitted = connect(paths).call("SubmitJob", [{"OP_ID": "OP_CLUSTER_POST_INIT"}], False)
+    submitted = Client(paths.master_socket).submit([{"OP_ID": "OP_CLUSTER_POST_INIT"}])
     print(f"cluster {cluster.name} is initialised; job {submitted} runs its hooks")
 
 
@@ -298,7 +298,7 @@ def wait_for_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
 
     def answers() -> bool:
         try:
-            connect(paths).call("Version")
+            Client(paths.master_socket).call("Version", [])
         except Exception:
             return False
         return True

@@ -81,7 +81,7 @@ class ClientLink(Link):
     def push(self, command: type[commands.PushedCommand], args: list[Any]) -> None:
         """Send something that wants no answer; does nothing once the connection is gone."""
         if self.lost_because is None:
-            self.callRemote(command, args=args)
+            cast("Any", self).callRemote(command, args=args)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client went away."""

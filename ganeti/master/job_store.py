@@ -194,6 +194,12 @@ class JobStore:
         """Bring all documents on disk up to date now."""
         await self._write_files()
 
+    async def state(self) -> Mapping[str, bytes]:
+        """The files of a copy of the queue, with all that was acknowledged until now."""
+        await self._write_files()
+        contents: dict[str, bytes] = await self._in_files(self._files.contents)
+        return contents
+
     # --- start
 
     def _load(self) -> LoadedQueue:

@@ -93,12 +93,21 @@ class Subscription:
         if self._delivery is not None:
             self._delivery.cancel()
 
-    def mark(self) -> None:
-        """Something may be new; whoever calls is not kept."""
+    def mark(self, *, is_urgent: bool = False) -> None:
+        """Something may be new; whoever calls is not kept.
+
+        Args:
+            is_urgent: the end of a job, which comes only once, does not wait for the interval.
+        """
         self._is_marked = True
-        if self._call is None and self._delivery is None and not self.is_over:
-            reactor = self._watch.reactor
-            self._call = reactor.callLater(max(0.0, self._not_before - reactor.seconds()), self._look)
+        if self._delivery is not None or self.is_over:
+            return
+        reactor = self._watch.reactor
+        wait_s = 0.0 if is_urgent else max(0.0, self._not_before - reactor.seconds())
+        if self._call is None:
+            self._call = reactor.callLater(wait_s, self._look)
+        elif is_urgent:
+            self._call.reset(0)
 
     def stay_alive(self) -> None:
         """Begin to count the time until a sign of life is due."""
@@ -185,8 +194,12 @@ class JobWatch:
 
     def changed(self, job: JobId) -> None:
         """A job changed; to be called by whoever changed it."""
-        for subscription in tuple(self._subscriptions.get(job, {}).values()):
-            subscription.mark()
+        watchers = self._subscriptions.get(job)
+        if watchers:
+            view = self.look(job)
+            is_final = view is not None and job_status(view.job).is_final
+            for subscription in tuple(watchers.values()):
+                subscription.mark(is_urgent=is_final)
 
     def look(self, job: JobId) -> JobView | None:
         """The newest state of a watched job."""

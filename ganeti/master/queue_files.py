@@ -120,6 +120,20 @@ class QueueFiles:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
+    def contents(self) -> dict[str, bytes]:
+        """Serial number, version, drain flag and live documents: name below the data directory to content."""
+        found: dict[str, bytes] = {}
+        for name in os.listdir(self._directory):
+            if name not in ("serial", "version", "drain") and JOB_FILE.fullmatch(name) is None:
+                continue
+            # A document that is archived just now is missing, and is not live any more.
+            with (
+                contextlib.suppress(FileNotFoundError),
+                open(os.path.join(self._directory, name), "rb") as file,
+            ):
+                found[f"queue/{name}"] = file.read()
+        return found
+
     def sync(self) -> None:
         """Make all that was written durable, at once."""
         fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -49,8 +49,9 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text).add_argument("dir")
     execute = commands.add_parser("exec", help="run a command on a node")
     execute.add_argument("dir")
-    execute.add_argument("-n", "--node", help="which node (default: the master)")
-    execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
+    execute.add_argument(
+        "argv", nargs=argparse.REMAINDER, metavar="[-n NODE] COMMAND", help="default node: the master"
+    )
     kill = commands.add_parser("kill", help="end all processes of a node at once, as a power cut does")
     kill.add_argument("dir")
     kill.add_argument("node")
@@ -152,11 +153,28 @@ def _print_environment(layout: Layout) -> None:
 
 
 def _execute(layout: Layout, options: argparse.Namespace) -> int:
-    argv = [part for part in options.argv if part != "--"] if options.argv[:1] == ["--"] else options.argv
+    wanted, argv = split_command(options.argv)
     if not argv:
         raise GanetiError("say which command is to be run")
-    node = layout.node(options.node) if options.node else layout.master
+    node = layout.node(wanted) if wanted else layout.master
     return nodes.run_on(layout, node, argv)
+
+
+def split_command(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Node and command of `[-n NODE] [--] COMMAND...`; everything behind belongs to the command."""
+    rest = list(words)
+    wanted = None
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if word in ("-n", "--node") and rest:
+            wanted = rest.pop(0)
+        elif word.startswith("--node="):
+            wanted = word.partition("=")[2]
+        else:
+            raise GanetiError(f"unknown option {word}; write [-n NODE] COMMAND...")
+    return wanted, rest
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
             stream.write(f"{os.getpid()}\n")
 
     reactor.callWhenRunning(serve)
-    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(simulator.start))
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(simulator.start))  # type: ignore[attr-defined]
     reactor.run()
     return 0
 

@@ -18,7 +18,7 @@ from ganeti.logic.node_flags import should_promote_itself
 from ganeti.model.calls.system import Version, VersionResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NodeId
-from ganeti.model.locks import LockPlan
+from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import Node, NodeGroup
 from ganeti.model.param_tables.nd import NODE as NODE_PARAMS
 from ganeti.model.params import ParamValue
@@ -116,6 +116,8 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
 
         cluster = await ctx.config.update(added, reason=f"node {facts.node.name} joins")
         node = cluster.nodes[facts.node.uuid]
+        if not self.op.readd:
+            ctx.held.keep_added(LockLevel.NODE, [node.uuid])
         if node.master_candidate:
             ctx.feedback.info("Node will be a master candidate")
         elif self.op.readd:

@@ -12,7 +12,7 @@ from ganeti.logic.node_flags import nodes_to_promote
 from ganeti.model.calls.system import NodeLeaveCluster
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NodeId
-from ganeti.model.locks import LockPlan
+from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import Node
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param
 from ganeti.ops.kinds import NODE
@@ -71,6 +71,7 @@ class RemoveNodeOperation(Operation[RemoveNode, None, None]):
         if not node.offline:
             await self._leave(ctx, node)
         await ctx.config.update(without, reason=f"node {node.name} is removed")
+        ctx.held.forget(LockLevel.NODE, [node.uuid])
         for uuid in promoted:
             ctx.feedback.info(f"promoted node {ctx.cluster.nodes[uuid].name} to master candidate")
 

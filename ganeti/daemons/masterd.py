@@ -1,0 +1,280 @@
+"""The master daemon: holds the configuration, runs jobs, serves clients."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.python import usage
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ganeti.daemons.common import EXIT_NOT_CLUSTER, EXIT_NOT_MASTER, Upkeep, end, ready, refuse
+from ganeti.daemons.identity import OwnIdentity, credentials, own_identity
+from ganeti.daemons.options import DaemonOptions
+from ganeti.daemons.ordered import OrderedService
+from ganeti.errors import ConfigurationError, GanetiError
+from ganeti.interfaces import IClock, Plugins
+from ganeti.io.files import Ownership
+from ganeti.io.journal import Journal
+from ganeti.io.reachability import Reachability
+from ganeti.master.allocation import Allocation
+from ganeti.master.client_api import MasterApi
+from ganeti.master.client_service import ClientService, turn_of
+from ganeti.master.config_store import ConfigStore
+from ganeti.master.distribution import SsconfDistributor
+from ganeti.master.hooks import NodeHooks, OperationHooks
+from ganeti.master.job_engine import JobEngine
+from ganeti.master.job_store import JobStore
+from ganeti.master.lock_manager import LockManager
+from ganeti.master.node_connector import NodeConnector, TlsNodeConnector
+from ganeti.master.node_pool import NodePool
+from ganeti.master.op_executor import OpExecutor, Services
+from ganeti.master.queries import Queries
+from ganeti.master.replication import Replicator, claim_generation
+from ganeti.master.watcher_pause import WatcherPause
+from ganeti.model.cluster import Cluster
+from ganeti.model.paths import Paths
+from ganeti.ops.registry import load
+from ganeti.plugin_registry import demand, discover
+
+
+class Options(DaemonOptions):
+    """Options of masterd."""
+
+    optFlags = [
+        *DaemonOptions.optFlags,
+        ["no-voting", None, "Do not ask the other nodes who is master (dangerous)."],
+        ["yes-do-it", None, "Confirms --no-voting."],
+    ]
+
+    def postOptions(self) -> None:
+        """`--no-voting` only with its confirmation."""
+        super().postOptions()
+        if self["no-voting"] and not self["yes-do-it"]:
+            raise usage.UsageError("--no-voting is dangerous; confirm it with --yes-do-it")
+
+
+@implementer(IClock)
+class SystemClock:
+    """The time of this machine."""
+
+    def seconds(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+def makeService(options: Options) -> IService:
+    """The daemon, for twistd."""
+    from twisted.internet import reactor
+
+    paths = options.paths
+    try:
+        identity = own_identity(paths)
+    except ConfigurationError as error:
+        raise refuse(str(error), EXIT_NOT_CLUSTER) from error
+    _refuse_elsewhere(paths, identity)
+    try:
+        connector = TlsNodeConnector(
+            reactor,  # type: ignore[arg-type]
+            credentials(paths, paths.client_cert_file),
+            identity.cluster_uuid,
+        )
+    except GanetiError as error:
+        raise refuse(str(error)) from error
+    upkeep = Upkeep(
+        "ganeti-masterd", paths, debug=bool(options["debug"]), to_file=options["syslog"] != "only"
+    )
+    return build(reactor, paths, connector, upkeep, discover(), on_failure=end(reactor))
+
+
+def _refuse_elsewhere(paths: Paths, identity: OwnIdentity) -> None:
+    """Only the master runs a master daemon."""
+    try:
+        with open(paths.ssconf("master_node"), encoding="utf-8") as stream:
+            master = stream.read().strip()
+    except OSError as error:
+        raise refuse(f"cannot find out who is master: {error}", EXIT_NOT_CLUSTER) from error
+    if master != identity.name:
+        raise refuse(
+            f"this node, {identity.name}, is not the master; the master is {master}", EXIT_NOT_MASTER
+        )
+
+
+def build(
+    reactor: Any,
+    paths: Paths,
+    connector: NodeConnector,
+    upkeep: IService,
+    plugins: Plugins,
+    *,
+    on_failure: Callable[[Failure], None],
+    clock: IClock | None = None,
+    rng: random.Random | None = None,
+) -> IService:
+    """The parts of the daemon, in the order in which they need each other."""
+    master = Master(reactor, paths, connector, plugins, clock or SystemClock(), rng or random.Random())
+    clients = ClientService(reactor, paths.master_socket, master.api)
+    return OrderedService(
+        [upkeep, QueueFirst(master), master, clients], on_failure=on_failure, on_started=ready
+    )
+
+
+class QueueFirst(Service):
+    """Takes the lock of the job queue before anything is written, and gives it back last."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+
+    async def startService(self) -> None:
+        """Read the queue."""
+        super().startService()  # type: ignore[no-untyped-call]
+        await self._master.load_queue()
+
+    async def stopService(self) -> None:
+        """Write what is left of the queue."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        await self._master.store.stop()
+
+
+class Master(Service):
+    """Configuration, nodes, locks and jobs, wired together."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        paths: Paths,
+        connector: NodeConnector,
+        plugins: Plugins,
+        clock: IClock,
+        rng: random.Random,
+    ) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._plugins = plugins
+        self.nodes = NodePool(reactor, connector)
+        generation = claim_generation(paths, clock.seconds())
+        self._config_copies = Replicator(
+            reactor,
+            self.nodes,
+            self._cluster,
+            self._config_state,
+            generation=generation,
+            what="configuration",
+        )
+        self._queue_copies = Replicator(
+            reactor, self.nodes, self._cluster, self._queue_state, generation=generation, what="job queue"
+        )
+        self.config = ConfigStore(
+            reactor,
+            Journal(
+                reactor,
+                paths.config_journal,
+                also=self._config_copies.send,
+                ownership=Ownership(mode=0o640),
+            ),
+            paths.config_file,
+            clock,
+        )
+        self.store = JobStore(reactor, paths, replicate=self._queue_copies.send)
+        self.locks = LockManager(reactor)
+        self._distributor = SsconfDistributor(reactor, self.config, self.nodes)
+        later = turn_of(reactor)
+        pause = WatcherPause(paths, clock)
+        self.queries = Queries(self.config, self.nodes, self._lock_rows, pause, later)
+        executor = OpExecutor(
+            load(),
+            self.locks,
+            OperationHooks(NodeHooks(self.nodes), self.config, paths.data_dir),
+            Services(
+                config=self.config,
+                nodes=self.nodes,
+                allocation=Allocation(
+                    self.nodes,
+                    plugins,
+                    lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+                    paths.allocator_search_path,
+                ),
+                reachability=Reachability(reactor, paths),
+                queries=self.queries,
+                plugins=plugins,
+                clock=clock,
+                sleep=lambda seconds: deferLater(reactor, seconds),
+                new_uuid=lambda: str(uuid.uuid4()),
+                rng=rng,
+            ),
+            reactor.seconds,
+        )
+        self.engine = JobEngine(
+            reactor,
+            self.store,
+            load(),
+            self.locks,
+            executor,
+            clock,
+            rng=rng,
+            max_running=lambda: self._cluster().settings.max_running_jobs,
+        )
+        self.queries.attach(self.engine.queue)
+        self.api = MasterApi(self.engine.queue, self.engine.watch, self.queries, self.config, pause, later)
+        self._jobs: Any = None
+
+    async def load_queue(self) -> None:
+        """Take the queue's lock and read the jobs of the last master daemon."""
+        os.makedirs(self._paths.queue_dir, mode=0o750, exist_ok=True)
+        self._jobs = (await self.store.start()).jobs
+
+    async def startService(self) -> None:
+        """Read the configuration, connect to the nodes, take over the jobs."""
+        super().startService()  # type: ignore[no-untyped-call]
+        gc.set_threshold(50_000, 20, 100)
+        cluster = await self.config.start()
+        demand(
+            self._plugins,
+            hypervisors=cluster.settings.enabled_hypervisors,
+            storage=cluster.settings.enabled_disk_templates,
+        )
+        self.locks.populate(cluster)
+        self.nodes.startService()  # type: ignore[no-untyped-call]
+        self.nodes.sync(cluster)
+        self.config.subscribe(self._changed)
+        self._config_copies.start()
+        self._queue_copies.start()
+        self._distributor.start()
+        await self.engine.start(self._jobs)
+
+    async def stopService(self) -> None:
+        """Let running jobs end, then let go of everything in reverse."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        await self.engine.stop()
+        await self._distributor.stop()
+        await self._queue_copies.stop()
+        await self._config_copies.stop()
+        await self.config.stop()
+        self.nodes.stopService()
+
+    def _cluster(self) -> Cluster:
+        return self.config.current()
+
+    def _changed(self, old: Cluster, new: Cluster) -> None:
+        if old.nodes is not new.nodes:
+            self.nodes.sync(new)
+        self._config_copies.cluster_changed(old, new)
+        self._queue_copies.cluster_changed(old, new)
+
+    async def _config_state(self) -> Any:
+        return await self.config.state()
+
+    async def _queue_state(self) -> Any:
+        return await self.store.state()
+
+    def _lock_rows(self) -> list[Any]:
+        return [*self.locks.pending(), *self.engine.runner.waited_for(), *self.nodes.in_flight()]

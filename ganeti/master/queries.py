@@ -1,0 +1,257 @@
+"""Answers queries: finds out what the nodes say where that is asked for, then walks the rows.
+
+Rows are walked in slices, so that a query of a large cluster keeps nobody waiting.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from zope.interface import implementer
+
+from ganeti.errors import ErrorCode, PrereqError
+from ganeti.interfaces import IConfig, INodes, IQueries
+from ganeti.logic.fields import group, instance, node
+from ganeti.logic.fields.base import Absent, Field, Status, Table, unknown_definition
+from ganeti.logic.fields.others import (
+    CLUSTER_FIELDS,
+    JOB_FIELDS,
+    LOCK_FIELDS,
+    OS_FIELDS,
+    ClusterRow,
+    MissingJob,
+)
+from ganeti.logic.qlang import CompiledFilter, compile_filter
+from ganeti.master.allocation import storage_units
+from ganeti.master.job_queue import JobQueue
+from ganeti.master.os_rows import os_rows
+from ganeti.master.watcher_pause import WatcherPause
+from ganeti.model.calls.instances import AllInstancesInfo, InstanceConsoleInfo
+from ganeti.model.calls.os import OsDiagnose
+from ganeti.model.calls.outcome import Answer
+from ganeti.model.calls.system import NodeInfo
+from ganeti.model.cluster import Cluster
+from ganeti.model.filled import fill_instance
+from ganeti.model.ids import JobId
+from ganeti.model.instance import Instance
+from ganeti.model.names import nice_key
+from ganeti.model.node import Node
+
+SLICE_ROWS = 250
+LIVE_TIMEOUT_S = 20.0
+"""A node that does not answer in this time counts as silent in a list."""
+
+KEYS = {
+    "instance": "name",
+    "node": "name",
+    "group": "name",
+    "job": "id",
+    "lock": None,
+    "os": None,
+    "cluster": None,
+}
+TABLES: Mapping[str, Table] = {
+    "instance": instance.FIELDS,
+    "node": node.FIELDS,
+    "group": group.FIELDS,
+    "job": JOB_FIELDS,
+    "lock": LOCK_FIELDS,
+    "os": OS_FIELDS,
+    "cluster": CLUSTER_FIELDS,
+}
+
+Rows = tuple[Iterable[Any], Any]
+"""Items in their order, and the world in which their fields are looked up."""
+
+
+@implementer(IQueries)
+class Queries:
+    """Rows of every resource.
+
+    Args:
+        config: the configuration.
+        nodes: asked for live values.
+        queue: the jobs; set by `attach` once it is there.
+        locks: gives rows name, mode, owner, pending.
+        pause: of the watcher.
+        later: gives the reactor a turn.
+    """
+
+    def __init__(
+        self,
+        config: IConfig,
+        nodes: INodes,
+        locks: Callable[[], Sequence[Mapping[str, Any]]],
+        pause: WatcherPause,
+        later: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._config = config
+        self._nodes = nodes
+        self._locks = locks
+        self._pause = pause
+        self._later = later
+        self._queue: JobQueue | None = None
+
+    def attach(self, queue: JobQueue) -> None:
+        """The queue of jobs, which needs operations, which need queries."""
+        self._queue = queue
+
+    def query_fields(self, what: str, fields: Sequence[str] | None) -> Mapping[str, Any]:
+        """Definitions of fields; see `IQueries`."""
+        table = _table(what)
+        names = fields or sorted(table, key=nice_key)
+        return {
+            "fields": [
+                table[name].definition() if name in table else unknown_definition(name) for name in names
+            ]
+        }
+
+    async def query(self, what: str, fields: Sequence[str], qfilter: list[Any] | None) -> Mapping[str, Any]:
+        """Rows; see `IQueries`.
+
+        Raises:
+            PrereqError: an unknown resource, or an object asked for by name that is not there.
+            FilterError, ParameterError: the filter is wrong.
+        """
+        table = _table(what)
+        chosen = [table.get(name) for name in fields]
+        compiled = compile_filter(qfilter, table, KEYS[what])
+        used = {*(field.name for field in chosen if field is not None), *compiled.fields}
+        items, world = await self._rows(what, compiled, {name for name in used if table[name].is_live}, used)
+        data = await self._walk(items, world, chosen, compiled)
+        return {**self.query_fields(what, list(fields)), "data": data}
+
+    async def _walk(
+        self,
+        items: Iterable[Any],
+        world: Any,
+        fields: Sequence[Field[Any, Any] | None],
+        compiled: CompiledFilter,
+    ) -> list[list[list[Any]]]:
+        getters = [None if field is None else field.get for field in fields]
+        rows: list[list[list[Any]]] = []
+        for number, item in enumerate(items, 1):
+            if compiled.wanted is not None or compiled.test(item, world):
+                rows.append([_cell(None if get is None else get(item, world), get) for get in getters])
+            if number % SLICE_ROWS == 0:
+                await self._later()
+        return rows
+
+    async def _rows(self, what: str, compiled: CompiledFilter, live: set[str], used: set[str]) -> Rows:
+        cluster = self._config.current()
+        match what:
+            case "instance":
+                instances = _chosen(cluster.instances.values(), compiled, cluster.instance)
+                return instances, await self._instance_world(cluster, instances, live)
+            case "node":
+                nodes = _chosen(cluster.nodes.values(), compiled, cluster.node)
+                return nodes, node.NodeWorld.of(cluster, await self._facts(cluster, nodes) if live else {})
+            case "group":
+                groups = _chosen(cluster.groups.values(), compiled, cluster.group)
+                return groups, group.GroupWorld.of(cluster)
+            case "job":
+                return await self._jobs(compiled, with_archived="archived" in used), None
+            case "lock":
+                return sorted(self._locks(), key=lambda row: nice_key(row["name"])), None
+            case "os":
+                return await self._operating_systems(cluster), None
+        return [self._cluster_row(cluster)], None
+
+    async def _instance_world(
+        self, cluster: Cluster, instances: Sequence[Instance], live: set[str]
+    ) -> instance.InstanceWorld:
+        if not live:
+            return instance.InstanceWorld.of(cluster, {}, {})
+        online = [each for each in cluster.nodes.values() if each.vm_capable and not each.offline]
+        call = AllInstancesInfo(hypervisors=cluster.settings.enabled_hypervisors)
+        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S)
+        running = {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
+        consoles = await self._consoles(cluster, instances) if "console" in live else {}
+        return instance.InstanceWorld.of(cluster, running, consoles)
+
+    async def _consoles(
+        self, cluster: Cluster, instances: Sequence[Instance]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        by_node: dict[str, list[Instance]] = {}
+        for each in instances:
+            if not cluster.nodes[each.primary_node].offline:
+                by_node.setdefault(each.primary_node, []).append(each)
+        found: dict[str, Mapping[str, Any]] = {}
+        for members in by_node.values():
+            primary = cluster.nodes[members[0].primary_node]
+            call = InstanceConsoleInfo(instances=tuple(fill_instance(cluster, each) for each in members))
+            outcome = (await self._nodes.each([primary], call, timeout_s=LIVE_TIMEOUT_S))[primary.uuid]
+            if isinstance(outcome, Answer):
+                found.update((name, msgspec.to_builtins(info)) for name, info in outcome.value.items())
+        return found
+
+    async def _facts(self, cluster: Cluster, nodes: Sequence[Node]) -> Mapping[Any, Any]:
+        settings = cluster.settings
+        call = NodeInfo(
+            storage_units=storage_units(cluster, settings.enabled_disk_templates[:1]),
+            hypervisors=settings.enabled_hypervisors[:1],
+        )
+        online = [each for each in nodes if not each.offline]
+        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S)
+        return {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
+
+    async def _jobs(self, compiled: CompiledFilter, *, with_archived: bool) -> list[Any]:
+        queue = self._queue
+        if queue is None:
+            return []
+        if compiled.wanted is not None:
+            found: list[Any] = []
+            for wanted in dict.fromkeys(compiled.wanted):
+                if isinstance(wanted, bool) or not isinstance(wanted, int):
+                    raise PrereqError(f"{wanted!r} is not the number of a job")
+                found.append(await queue.find(JobId(wanted)) or MissingJob(wanted))
+            return found
+        views = list(queue.jobs())
+        if with_archived:
+            for job in await queue.archived_ids():
+                view = await queue.find(job)
+                if view is not None:
+                    views.append(view)
+        return sorted(views, key=lambda view: view.job.id)
+
+    async def _operating_systems(self, cluster: Cluster) -> list[Any]:
+        asked = [each for each in cluster.nodes.values() if each.vm_capable and not each.offline]
+        outcomes = await self._nodes.each(asked, OsDiagnose(), timeout_s=LIVE_TIMEOUT_S)
+        found = {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
+        return os_rows(cluster.settings, found)
+
+    def _cluster_row(self, cluster: Cluster) -> ClusterRow:
+        return ClusterRow(
+            cluster=cluster,
+            architecture=(platform.architecture()[0], platform.machine()),
+            drain_flag=self._queue.is_drained if self._queue is not None else False,
+            watcher_pause=self._pause.until(),
+        )
+
+
+def _table(what: str) -> Table:
+    table = TABLES.get(what)
+    if table is None:
+        raise PrereqError(
+            f"there is no resource {what!r}; known: {', '.join(sorted(TABLES))}", code=ErrorCode.INPUT
+        )
+    return table
+
+
+def _chosen(everything: Iterable[Any], compiled: CompiledFilter, find: Callable[[str], Any]) -> list[Any]:
+    """Those asked for by name in the order of asking, else all in natural order."""
+    if compiled.wanted is None:
+        return sorted(everything, key=lambda item: nice_key(item.name))
+    return [find(str(name)) for name in compiled.wanted]
+
+
+def _cell(value: Any, get: object) -> list[Any]:
+    if get is None:
+        return [int(Status.UNKNOWN), None]
+    if isinstance(value, Absent):
+        return [int(value.status), None]
+    return [0, value]
