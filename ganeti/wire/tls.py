@@ -9,6 +9,7 @@ are never resumed, since a resumed one would not be checked again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import msgspec
 from cryptography import x509
@@ -142,15 +143,20 @@ class ClientTls:
 
     def __init__(self, credentials: Credentials) -> None:
         self._context = _context(credentials, self._judge)
+        # The connection's own place for such data is used by Twisted.
+        self._expected: WeakKeyDictionary[SSL.Connection, ClientConnection] = WeakKeyDictionary()
 
     def to(self, verdict: Verdict) -> ClientConnection:
         """TLS of one connection, to whoever `verdict` lets in."""
-        return ClientConnection(self._context, verdict)
+        return ClientConnection(self._new, verdict)
 
-    @staticmethod
-    def _judge(connection: SSL.Connection, peer: Peer | str) -> bool:
-        expected = connection.get_app_data()
-        assert isinstance(expected, ClientConnection)
+    def _new(self, expected: ClientConnection) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        self._expected[connection] = expected
+        return connection
+
+    def _judge(self, connection: SSL.Connection, peer: Peer | str) -> bool:
+        expected = self._expected[connection]
         expected.refusal = peer if isinstance(peer, str) else expected.verdict(peer)
         return expected.refusal is None
 
@@ -159,16 +165,14 @@ class ClientTls:
 class ClientConnection:
     """TLS of one connection; remembers why the other end was refused."""
 
-    def __init__(self, context: SSL.Context, verdict: Verdict) -> None:
-        self._context = context
+    def __init__(self, new: Callable[[ClientConnection], SSL.Connection], verdict: Verdict) -> None:
+        self._new = new
         self.verdict = verdict
         self.refusal: str | None = None
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """State of the connection."""
-        connection = SSL.Connection(self._context, None)
-        connection.set_app_data(self)
-        return connection
+        return self._new(self)
 
 
 def explain(error: BaseException) -> str:
@@ -176,8 +180,9 @@ def explain(error: BaseException) -> str:
     if not isinstance(error, SSL.Error):
         return str(error) or type(error).__name__
     reasons = " ".join(str(entry[-1]) for entry in (error.args[0] if error.args else ()) if entry)
-    if "alert" in reasons and ("certificate" in reasons or "unknown ca" in reasons):
-        return f"the other side refused our certificate ({reasons})"
+    if "alert" in reasons:
+        # Where the rule of admission said no, and not the TLS library, the alert is "internal error".
+        return f"the other side refused our certificate ({reasons}); its log says why"
     if "certificate verify failed" in reasons:
         return "the certificate of the other side is not from this cluster, expired, or not the expected one"
     return f"TLS failed ({reasons or 'connection closed'})"
