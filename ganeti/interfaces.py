@@ -493,6 +493,9 @@ class IReachability(Interface):
             ResolverError: it has none in that family.
         """
 
+    def full_name(name: str, *, family: int) -> Awaitable[str]:
+        """The full name of a host; raises as `resolve`."""
+
     def answers(address: str, port: int, *, timeout_s: float, source: str | None = None) -> Awaitable[bool]:
         """Whether something accepts TCP connections there."""
 

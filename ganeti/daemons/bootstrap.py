@@ -39,7 +39,7 @@ from ganeti.model.params import ParamTable, ParamValue
 from ganeti.model.paths import Paths
 from ganeti.plugin_registry import demand, discover
 
-DAEMONS = ("ganeti-noded", "ganeti-masterd", "ganeti-confd", "ganeti-rapi")
+DAEMONS = ("ganeti-noded", "ganeti-masterd")
 NODED_PORT = 1811
 
 

@@ -22,7 +22,7 @@ from ganeti.daemons.cluster_files import load_authority, node_files
 from ganeti.daemons.identity import own_identity
 from ganeti.daemons.options import ROOT_VARIABLE
 from ganeti.errors import CommandFailed, GanetiError
-from ganeti.io.names import resolve
+from ganeti.io.names import full_name, resolve
 from ganeti.model.paths import Paths
 
 
@@ -58,6 +58,7 @@ def set_up(paths: Paths, node: str, request: SetupRequest) -> None:
     Raises:
         GanetiError: this is not the master, the name does not resolve, or the script failed.
     """
+    node = full_name(paths, node, family=request.family)
     primary = request.primary_ip or resolve(paths, node, family=request.family)
     names = tuple(dict.fromkeys((node, primary, request.secondary_ip or primary)))
     files = node_files(

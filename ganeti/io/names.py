@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterator
 
 from ganeti.errors import ResolverError
 from ganeti.model.paths import Paths
@@ -59,6 +60,24 @@ def resolve(paths: Paths, name: str, *, family: int) -> str:
     return str(answers[0][4][0])
 
 
+def full_name(paths: Paths, name: str, *, family: int) -> str:
+    """The full name that a possibly short one stands for.
+
+    Raises:
+        ResolverError: it has no address in this family.
+    """
+    if paths.root:
+        for _address, names in _host_lines(paths.hosts_file):
+            if name.lower() in names:
+                return names[0]
+    wanted = socket.AF_INET6 if family == 6 else socket.AF_INET
+    try:
+        answers = socket.getaddrinfo(name, None, wanted, socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+    except OSError as error:
+        raise ResolverError(f"can't resolve hostname '{name}' to an IPv{family} address") from error
+    return (answers[0][3] or name).lower()
+
+
 def has_address(address: str) -> bool:
     """Whether an address belongs to this machine."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -71,17 +90,24 @@ def has_address(address: str) -> bool:
 
 
 def _from_hosts(path: str, name: str, family: int) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.readlines()
-    except OSError:
-        return None
-    for line in lines:
-        address, *names = line.partition("#")[0].split() or [""]
-        if name.lower() in (known.lower() for known in names):
+    for address, names in _host_lines(path):
+        if name.lower() in names:
             try:
                 if ipaddress.ip_address(address).version == family:
                     return address
             except ValueError:
                 continue
     return None
+
+
+def _host_lines(path: str) -> Iterator[tuple[str, list[str]]]:
+    """Address and lower case names of each line; nothing if there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            lines = stream.readlines()
+    except OSError:
+        return
+    for line in lines:
+        address, *names = line.partition("#")[0].lower().split() or [""]
+        if names:
+            yield address, names

@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from ganeti.interfaces import IReachability
-from ganeti.io.names import resolve
+from ganeti.io.names import full_name, resolve
 from ganeti.model.paths import Paths
 
 
@@ -33,6 +33,12 @@ class Reachability:
         pool = self._reactor.getThreadPool()
         address: str = await deferToThreadPool(self._reactor, pool, resolve, self._paths, name, family=family)
         return address
+
+    async def full_name(self, name: str, *, family: int) -> str:
+        """The full name of a host; see `IReachability`."""
+        pool = self._reactor.getThreadPool()
+        full: str = await deferToThreadPool(self._reactor, pool, full_name, self._paths, name, family=family)
+        return full
 
     async def answers(self, address: str, port: int, *, timeout_s: float, source: str | None = None) -> bool:
         """Whether something accepts connections there."""

@@ -60,7 +60,6 @@ def _entry(status: OsStatus) -> list[Any]:
         [list(parameter) for parameter in status.parameters],
         list(status.api_versions),
         status.trusted,
-        status.os_version,
     ]
 
 

@@ -53,6 +53,10 @@ def init_command(layout: Layout, more: Sequence[str] = ()) -> list[str]:
         layout.shared_dir,
         "--file-storage-dir",
         layout.paths(layout.nodes[0]).file_storage_dir,
+        # Small guests without a network are what such clusters are for.
+        "--ipolicy-bounds-specs",
+        "min:memory-size=32,cpu-count=1,disk-count=0,disk-size=1,nic-count=0,spindle-use=1"
+        "/max:memory-size=32768,cpu-count=8,disk-count=16,disk-size=1048576,nic-count=8,spindle-use=12",
         *more,
         layout.cluster_name,
     ]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ganeti.daemons import control
 from ganeti.daemons.cluster_files import write_node_files
 from ganeti.daemons.node_setup import Delivery
 from ganeti.errors import GanetiError, PrereqError
@@ -30,6 +31,8 @@ def deliver(layout: Layout, node: VirtualNode, delivery: Delivery) -> None:
             "--force-join takes it over"
         )
     files = {name: base64.b64decode(content) for name, content in delivery.files.items()}
+    # A daemon that runs with other credentials does not see the new ones.
+    control.stop(paths, "ganeti-noded")
     write_node_files(paths.data_dir, files)
     start_node(layout, node)
 

@@ -69,6 +69,11 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
     hooks = Hooks("node-add", HookTarget.NODE)
     commands = (Command(tool="gnt-node", name="add", positional="node_name", hidden=("node_setup",)),)
 
+    def __init__(self, op: AddNode) -> None:
+        super().__init__(op)
+        self._name = op.node_name.lower()
+        """The full one, once `gather` has found it out."""
+
     def locks(self, cluster: Cluster) -> LockPlan:
         """Everything."""
         return LockPlan(exclusive_cluster=True)
@@ -76,7 +81,7 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
     async def gather(self, ctx: Context) -> AddNodeFacts:
         """The node as it will be, reached and asked for its version."""
         cluster = ctx.cluster
-        name = self.op.node_name.lower()
+        name = self._name = await self._full_name(ctx)
         known = cluster.nodes.by_key(name)
         primary_ip = self.op.primary_ip or await self._resolved(ctx, name)
         node = self._node(ctx, cluster, name, known, primary_ip)
@@ -126,7 +131,7 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """What the opcode says of the node."""
-        name = self.op.node_name.lower()
+        name = self._name
         return {
             "OP_TARGET": name,
             "NODE_NAME": name,
@@ -138,8 +143,22 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
         """Before: all others; after: all."""
-        others = tuple(node.uuid for node in cluster.nodes.values() if node.name != self.op.node_name.lower())
+        others = tuple(node.uuid for node in cluster.nodes.values() if node.name != self._name)
         return HookNodes(pre=others, post=tuple(cluster.nodes))
+
+    async def _full_name(self, ctx: Context) -> str:
+        """The full name; as given where only an address is given for it."""
+        name = self.op.node_name.lower()
+        family = 6 if ctx.cluster.settings.primary_ip_family == 10 else 4
+        try:
+            return await ctx.reachability.full_name(name, family=family)
+        except GanetiError:
+            if self.op.primary_ip is not None:
+                return name
+            raise PrereqError(
+                f"the name {name} does not resolve; put it into DNS or /etc/hosts, or give its primary_ip",
+                code=ErrorCode.RESOLVER,
+            ) from None
 
     async def _resolved(self, ctx: Context, name: str) -> str:
         family = 6 if ctx.cluster.settings.primary_ip_family == 10 else 4
