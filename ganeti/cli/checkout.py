@@ -13,17 +13,20 @@ PRIVATE_PYTHON = os.path.join(CHECKOUT, ".venv", "bin", "python3")
 """Interpreter with the libraries of the daemons, made by `bin/demo` and `bin/test`."""
 
 
+def _lacks_libraries() -> bool:
+    # Twisted would not do: the directory of our drop-ins looks like a package of that name.
+    return find_spec("msgspec") is None and os.access(PRIVATE_PYTHON, os.X_OK)
+
+
 def use_venv() -> None:
-    """Go on with the checkout's own interpreter if this one lacks Twisted; comes back if it does not."""
-    if find_spec("twisted") is None and os.access(PRIVATE_PYTHON, os.X_OK):
+    """Go on with the checkout's own interpreter if this one lacks our libraries; else comes back."""
+    if _lacks_libraries():
         os.execv(PRIVATE_PYTHON, [PRIVATE_PYTHON, *sys.argv])
 
 
 def interpreter() -> str:
     """An interpreter that can run modules of ours that need more than the standard library."""
-    if find_spec("twisted") is None and os.access(PRIVATE_PYTHON, os.X_OK):
-        return PRIVATE_PYTHON
-    return sys.executable
+    return PRIVATE_PYTHON if _lacks_libraries() else sys.executable
 
 
 def environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import IO
 
 Choices = tuple[tuple[str, str], ...]
@@ -11,7 +12,7 @@ Choices = tuple[tuple[str, str], ...]
 def ask(question: str, choices: Choices) -> str:
     """The letter that the operator chose.
 
-    Without a terminal it is the last choice, which is the careful one.
+    Without a terminal it is the last choice, which is the careful one; that is told on stderr.
     """
     try:
         with open("/dev/tty", "r+b", buffering=0) as raw:
@@ -23,6 +24,9 @@ def ask(question: str, choices: Choices) -> str:
             finally:
                 terminal.detach()
     except OSError:
+        sys.stderr.write(
+            f"{wrapped(question)}\n(no terminal to ask on, so this is taken as no; see --help)\n"
+        )
         return choices[-1][0]
 
 

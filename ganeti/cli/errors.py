@@ -176,13 +176,20 @@ def _advice(error: MasterError) -> str | None:
         case ("JobQueueFull", _):
             return "('gnt-job autoarchive all' archives what is finished)"
         case ("OpPrereqError", "unknown_entity"):
-            return "(the 'list' command of each tool shows the names there are)"
+            return _where_names_are(error.text)
         case ("OpPrereqError", "temp_insufficient_resources"):
             return "(this may work later; nothing was changed)"
         case ("HooksAbort", _):
             return "(nothing was changed; the scripts are in the hooks directory of the nodes named)"
         case ("ProgrammerError", _):
             return "(this is a mistake in the program; the log of ganeti-masterd has the details)"
+    return None
+
+
+def _where_names_are(text: str) -> str | None:
+    for noun in ("instance", "node", "job", "os"):
+        if text.lower().startswith(f"{noun} "):
+            return f"('gnt-{noun} list' shows what there is)"
     return None
 
 

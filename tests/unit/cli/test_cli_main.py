@@ -136,6 +136,12 @@ class ErrorTests(SynchronousTestCase):
         """A drained queue names the command that opens it."""
         self.assertIn("gnt-cluster queue undrain", explain(MasterError("JobQueueDrainError", []))[0])
 
+    def test_where_names_are(self) -> None:
+        """An unknown name leads to the list of those there are, where there is one."""
+        text, _ = explain(failure("instance 'x' is not known", "unknown_entity"))
+        self.assertTrue(text.endswith("\n('gnt-instance list' shows what there is)"))
+        self.assertNotIn("list", explain(failure("hook 'x' is not known", "unknown_entity"))[0])
+
     def test_query_error(self) -> None:
         """An error of a query ends the command with its text."""
         world = FakeWorld(FakeMaster({"Query": failure("no such node", "unknown_entity")}))
