@@ -500,6 +500,20 @@ class IReachability(Interface):
         """Whether something accepts TCP connections there."""
 
 
+class IDistribution(Interface):
+    """Sends what nodes keep of the cluster: copies of configuration and queue, ssconf, common files."""
+
+    def redistribute() -> Awaitable[Mapping[str, str]]:
+        """Send everything to every online node now, whatever it has.
+
+        Returns:
+            names of nodes that did not get all of it, and why.
+
+        Raises:
+            ConfigurationError: there is something that no node would take.
+        """
+
+
 class IAllocation(Interface):
     """Asks allocators, built-in or external, with live facts of the nodes."""
 

@@ -17,6 +17,7 @@ from ganeti.interfaces import (
     IAllocation,
     IClock,
     IConfig,
+    IDistribution,
     IFeedback,
     IHeld,
     IJobs,
@@ -25,6 +26,7 @@ from ganeti.interfaces import (
     IReachability,
     Plugins,
 )
+from ganeti.model.calls.outcome import Outcome
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import JobId, NodeId
 from ganeti.model.locks import LockPlan
@@ -184,6 +186,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     new_uuid: Callable[[], str]
     rng: random.Random
     job_id: JobId
+    distribution: IDistribution | None = None
+    """None: only what an operation can send by itself."""
 
     @property
     def cluster(self) -> Cluster:
@@ -248,6 +252,17 @@ class Operation(Generic[O, F, R]):
     def dry_run_result(self, cluster: Cluster, facts: F) -> R | None:
         """Result where only the checks were asked for."""
         return None
+
+    def judge_hooks(
+        self,
+        result: R,
+        outcomes: Mapping[NodeId, Outcome[Any]],
+        *,
+        cluster: Cluster,
+        feedback: IFeedback,
+    ) -> R:
+        """The result in view of what the post hooks said; as it is, unless hooks are part of the work."""
+        return result
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """Variables for hooks, without the prefix GANETI_. Pure."""
