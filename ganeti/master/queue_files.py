@@ -21,6 +21,7 @@ from ganeti.model.job import Job, encode_job
 from ganeti.model.paths import Paths
 
 JOB_FILE = re.compile(r"^job-([1-9]\d*)$")
+_UNFINISHED = re.compile(r"\.new-\d+$")
 JOBS_PER_DIRECTORY = 10_000
 VERSION = "1"
 
@@ -214,6 +215,8 @@ class QueueFiles:
         for name in os.listdir(self._directory):
             match = JOB_FILE.match(name)
             if match is None:
+                if _UNFINISHED.search(name):
+                    os.unlink(os.path.join(self._directory, name))
                 continue
             job = JobId(int(match.group(1)))
             try:
