@@ -281,12 +281,19 @@ def _write(paths: Paths, cluster: Cluster, place: _Place) -> None:
 
 
 def _start_daemons(paths: Paths, request: InitRequest, place: _Place) -> None:
-    address = request.bind or (place.primary_ip if paths.root else None)
-    options = ["--bind", address] if address else []
     for daemon in DAEMONS:
-        control.start(paths, daemon, [] if daemon == "ganeti-masterd" else options)
+        address = request.bind or _own_addresses(paths, place, daemon)
+        network = [] if address is None or daemon == "ganeti-masterd" else ["--bind", address]
+        control.start(paths, daemon, network)
         if daemon == "ganeti-masterd":
             wait_for_master(paths)
+
+
+def _own_addresses(paths: Paths, place: _Place, daemon: str) -> str | None:
+    """Where a daemon listens on a node that shares its machine with others; None: everywhere."""
+    if not paths.root:
+        return None
+    return f"{place.primary_ip},{place.master_ip}" if daemon == "ganeti-noded" else place.primary_ip
 
 
 def wait_for_master(paths: Paths, *, timeout_s: float = 30.0) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import IService
@@ -41,17 +41,18 @@ def makeService(options: NetworkOptions) -> IService:
         tls = ServerTls(credentials(paths, paths.node_cert_file), only_master(identity.cluster_uuid))
     except ConfigurationError as error:
         raise refuse(str(error), EXIT_NOT_CLUSTER) from error
-    address = options["bind"] or default_address(paths)
-    endpoint = server_endpoint(reactor, address, PORT if options["port"] is None else options["port"])
+    addresses = (options["bind"] or default_address(paths)).split(",")
+    port = PORT if options["port"] is None else options["port"]
+    endpoints = [server_endpoint(reactor, address, port) for address in addresses]
     upkeep = Upkeep("ganeti-noded", paths, debug=bool(options["debug"]), to_file=options["syslog"] != "only")
-    return build(reactor, paths, identity, endpoint, tls, upkeep, on_failure=end(reactor))
+    return build(reactor, paths, identity, endpoints, tls, upkeep, on_failure=end(reactor))
 
 
 def build(
     reactor: Any,
     paths: Paths,
     identity: OwnIdentity,
-    endpoint: IStreamServerEndpoint,
+    endpoints: Sequence[IStreamServerEndpoint],
     tls: ServerTls | None,
     upkeep: IService,
     *,
@@ -60,8 +61,9 @@ def build(
     """The parts of the daemon, in the order in which they need each other."""
     launcher = Launcher(reactor, ZygoteSetup(root=paths.root, node_name=identity.name))
     functions = Functions(reactor, launcher, inline=inline_functions(paths))
-    link = LinkService(reactor, endpoint, NodeLocator(functions), tls=tls)
-    return OrderedService([upkeep, launcher, functions, link], on_failure=on_failure, on_started=ready)
+    locator = NodeLocator(functions)
+    links = [LinkService(reactor, endpoint, locator, tls=tls) for endpoint in endpoints]
+    return OrderedService([upkeep, launcher, functions, *links], on_failure=on_failure, on_started=ready)
 
 
 def inline_functions(paths: Paths) -> dict[type[NodeCall[Any]], InlineFunction]:

@@ -53,6 +53,11 @@ class NetworkOptions(DaemonOptions):
     """Options of daemons that listen on the network."""
 
     optParameters: ClassVar[list[list[Any]]] = [
-        ["bind", "b", None, "Address to listen on; default: all, of the cluster's IP version."],
-        ["port", "p", None, "Port to listen on.", port_number],
+        [
+            "bind",
+            "b",
+            None,
+            "Address to listen on; default: all, of the cluster's IP version. Several for noded: A,B.",
+        ],
+        ["port", "p", None, "Port to listen on", port_number],
     ]

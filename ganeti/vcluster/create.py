@@ -52,7 +52,7 @@ def init_command(layout: Layout, more: Sequence[str] = ()) -> list[str]:
         "--shared-file-storage-dir",
         layout.shared_dir,
         "--file-storage-dir",
-        layout.paths(layout.nodes[0]).file_storage_dir,
+        layout.file_dir,
         # Small guests without a network are what such clusters are for.
         "--ipolicy-bounds-specs",
         "min:memory-size=32,cpu-count=1,disk-count=0,disk-size=1,nic-count=0,spindle-use=1"

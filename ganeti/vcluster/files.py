@@ -17,6 +17,7 @@ def checkout() -> str:
 def write_files(layout: Layout) -> None:
     """Make the directories of all nodes and everything in them that no daemon writes."""
     os.makedirs(layout.shared_dir, exist_ok=True)
+    os.makedirs(layout.file_dir, exist_ok=True)
     hosts = _hosts(layout)
     for node in layout.nodes:
         _write_node(layout, node, hosts)
@@ -40,13 +41,12 @@ def _write_node(layout: Layout, node: VirtualNode, hosts: str) -> None:
         paths.log_dir,
         paths.lock_dir,
         paths.hooks_dir,
-        paths.file_storage_dir,
         f"{paths.root}/srv/ganeti/os",
     ):
         os.makedirs(directory, exist_ok=True)
     _write(paths.hosts_file, hosts)
     _write(paths.hostname_file, node.name + "\n")
-    _write(paths.file_storage_paths, f"{layout.shared_dir}\n{paths.file_storage_dir}\n")
+    _write(paths.file_storage_paths, f"{layout.shared_dir}\n{layout.file_dir}\n")
     _write(paths.node_setup_script, _delivery_script(layout))
     os.chmod(paths.node_setup_script, 0o755)
     for name in ("noop", "tiny"):

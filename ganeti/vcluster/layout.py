@@ -40,6 +40,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     netns: bool = False
     simulated: bool = False
     """All nodes but the first are served by one process."""
+    accelerator: str = ""
+    """What QEMU uses, `kvm` or `tcg`, found out once for all nodes; empty: each finds out itself."""
 
     def root(self, node: VirtualNode) -> str:
         """Root directory of a node."""
@@ -53,6 +55,17 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def shared_dir(self) -> str:
         """Storage that all nodes reach."""
         return os.path.join(self.directory, "shared")
+
+    @property
+    def file_dir(self) -> str:
+        """File storage: a setting of the cluster, so the same name on all nodes."""
+        return os.path.join(self.directory, "file-storage")
+
+    def bind_address(self, node: VirtualNode, *, with_cluster: bool = False) -> str:
+        """Where the daemons of a node listen; the first node has the cluster's address, too."""
+        if self.netns:
+            return "0.0.0.0"
+        return f"{node.address},{self.cluster_address}" if with_cluster and node.number == 1 else node.address
 
     @property
     def tag(self) -> str:

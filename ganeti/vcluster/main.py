@@ -7,11 +7,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from ganeti.errors import GanetiError
 from ganeti.vcluster import netns, nodes
 from ganeti.vcluster.create import form, prepare
 from ganeti.vcluster.layout import Layout, load, plan
 from ganeti.vcluster.processes import kill_all
+
+QEMU = "/usr/bin/qemu-system-x86_64"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,6 +114,7 @@ def _create(options: argparse.Namespace) -> int:
         simulated=options.simulated,
     )
     prepare(layout)
+    layout = with_accelerator(layout)
     if options.no_init:
         return 0
     form(layout, init_options(layout))
@@ -121,19 +126,34 @@ def init_options(layout: Layout) -> list[str]:
     """Further options of `gnt-cluster init`: KVM instances boot the tiny guest unless told otherwise."""
     if layout.hypervisor != "kvm":
         return []
-    from ganeti.vcluster.tiny_guest import build
+    from ganeti.vcluster.tiny_guest import KERNEL_ARGS, build
 
     guest = build()
     values = {
         "kernel_path": guest.kernel,
         "initrd_path": guest.initrd,
-        "kernel_args": "quiet",
-        "kvm_path": "/usr/bin/qemu-system-x86_64",
+        "kernel_args": KERNEL_ARGS,
+        "kvm_path": QEMU,
         "root_path": "",
         "vhost_net": "false",
     }
     joined = ",".join(f"{key}={value}" for key, value in values.items())
     return ["--hypervisor-parameters", f"kvm:{joined}"]
+
+
+def with_accelerator(layout: Layout) -> Layout:
+    """The cluster that knows whether KVM works here: tried once instead of once on every node."""
+    if layout.hypervisor != "kvm":
+        return layout
+    from ganeti.hypervisors.kvm.accel import decide
+    from ganeti.node.backend.host import Host
+    from ganeti.vcluster.tiny_guest import build
+
+    first = layout.nodes[0]
+    found = decide(Host(layout.paths(first), first.name), QEMU, "", kernel=build().kernel)
+    known = replace(layout, accelerator=found)
+    known.save()
+    return known
 
 
 def _show(layout: Layout) -> None:

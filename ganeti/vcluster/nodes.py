@@ -28,6 +28,8 @@ def environment(layout: Layout, node: VirtualNode) -> dict[str, str]:
         or key.startswith("GANETI_")
     }
     bins = os.path.join(checkout(), "bin")
+    if layout.accelerator:
+        known["GANETI_ACCEL"] = layout.accelerator
     own_python = os.path.dirname(sys.executable)
     return {
         **known,
@@ -73,7 +75,11 @@ def start_node(layout: Layout, node: VirtualNode) -> None:
 
 
 def _start_daemon(layout: Layout, node: VirtualNode, daemon: str) -> None:
-    options = [] if daemon == "ganeti-masterd" else ["--bind", node.address]
+    options = (
+        []
+        if daemon == "ganeti-masterd"
+        else ["--bind", layout.bind_address(node, with_cluster=daemon == "ganeti-noded")]
+    )
     control.start(
         layout.paths(node),
         daemon,
