@@ -22,11 +22,17 @@ def running_pid(paths: Paths, daemon: str) -> int | None:
     try:
         with open(paths.pid_file(daemon), encoding="ascii") as stream:
             pid = int(stream.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            command = stream.read()
     except (OSError, ValueError):
         return None
-    return pid if daemon.encode() in command else None
+    return pid if _is_alive(pid, daemon) else None
+
+
+def _is_alive(pid: int, daemon: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return daemon.encode() in stream.read()
+    except OSError:
+        return False
 
 
 def start(
@@ -54,16 +60,21 @@ def start(
         return pid
     if environment is None:
         environment = {**os.environ, ROOT_VARIABLE: paths.root}
-    started = subprocess.run(
-        [*prefix, sys.executable, "-m", "ganeti.daemons.launcher", daemon, *options],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=START_TIMEOUT_S,
-    )
+    try:
+        started = subprocess.run(
+            [*prefix, sys.executable, "-m", "ganeti.daemons.launcher", daemon, *options],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=START_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise GanetiError(
+            f"{daemon} does not serve after {START_TIMEOUT_S:g} s: {tail(paths.log_file(daemon))}"
+        ) from None
     if started.returncode != 0:
         raise GanetiError(f"{daemon} does not start: {started.stdout.strip() or 'no message'}")
     wait_until(
@@ -77,7 +88,11 @@ def start(
 
 
 def stop(paths: Paths, daemon: str, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """End a daemon if it runs: asks first, kills after the timeout."""
+    """End a daemon if it runs: asks first, kills after the timeout.
+
+    Raises:
+        GanetiError: it survives even that.
+    """
     pid = running_pid(paths, daemon)
     if pid is None:
         return
@@ -88,7 +103,8 @@ def stop(paths: Paths, daemon: str, *, timeout_s: float = STOP_TIMEOUT_S) -> Non
             return
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            if running_pid(paths, daemon) != pid:
+            # Its pid file goes a moment before the process itself.
+            if not _is_alive(pid, daemon):
                 return
             time.sleep(0.05)
     raise GanetiError(f"{daemon} (process {pid}) cannot be ended")

@@ -17,8 +17,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ganeti.daemons.common import EXIT_NOT_CLUSTER, EXIT_NOT_MASTER, Upkeep, end, ready, refuse
-from ganeti.daemons.identity import OwnIdentity, credentials, own_identity
+from ganeti.daemons.common import EXIT_NOT_CLUSTER, Upkeep, end, ready, refuse, refuse_elsewhere
+from ganeti.daemons.identity import credentials, own_identity
 from ganeti.daemons.options import DaemonOptions
 from ganeti.daemons.ordered import OrderedService
 from ganeti.errors import ConfigurationError, GanetiError
@@ -81,7 +81,7 @@ def makeService(options: Options) -> IService:
         identity = own_identity(paths)
     except ConfigurationError as error:
         raise refuse(str(error), EXIT_NOT_CLUSTER) from error
-    _refuse_elsewhere(paths, identity)
+    refuse_elsewhere(paths, identity.name)
     try:
         connector = TlsNodeConnector(
             reactor,  # type: ignore[arg-type]
@@ -90,23 +90,8 @@ def makeService(options: Options) -> IService:
         )
     except GanetiError as error:
         raise refuse(str(error)) from error
-    upkeep = Upkeep(
-        "ganeti-masterd", paths, debug=bool(options["debug"]), to_file=options["syslog"] != "only"
-    )
+    upkeep = Upkeep.of("ganeti-masterd", options)
     return build(reactor, paths, connector, upkeep, discover(), on_failure=end(reactor))
-
-
-def _refuse_elsewhere(paths: Paths, identity: OwnIdentity) -> None:
-    """Only the master runs a master daemon."""
-    try:
-        with open(paths.ssconf("master_node"), encoding="utf-8") as stream:
-            master = stream.read().strip()
-    except OSError as error:
-        raise refuse(f"cannot find out who is master: {error}", EXIT_NOT_CLUSTER) from error
-    if master != identity.name:
-        raise refuse(
-            f"this node, {identity.name}, is not the master; the master is {master}", EXIT_NOT_MASTER
-        )
 
 
 def build(

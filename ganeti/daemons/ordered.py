@@ -7,9 +7,12 @@ from typing import Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from ganeti.errors import GanetiError
 
 
 @implementer(IService)
@@ -22,7 +25,8 @@ class OrderedService(Service):
 
     Args:
         children: services, first needed first.
-        on_failure: gets why the start failed.
+        on_failure: gets why the start failed, after what had started was stopped again.
+        on_started: called when all of them serve.
     """
 
     log = Logger()
@@ -57,14 +61,22 @@ class OrderedService(Service):
                 await maybeDeferred(_started, child)
             except CancelledError:
                 return
-            except BaseException:
+            except Exception:
                 failure = Failure()
-                self.log.failure("could not start {child}", failure=failure, child=type(child).__name__)
+                self._log_failure(child, failure)
                 await self._stop_started()
                 self._on_failure(failure)
                 return
             self.started.append(child)
         self._on_started()
+
+    def _log_failure(self, child: Any, failure: Failure) -> None:
+        name = type(child).__name__
+        if failure.check(GanetiError, CannotListenError, OSError):
+            # An explanation for the operator; the place in the code is of no use to anybody.
+            self.log.error("could not start {child}: {why}", child=name, why=failure.getErrorMessage())
+        else:
+            self.log.failure("could not start {child}", failure=failure, child=name)
 
     def stopService(self) -> Deferred[None]:
         """Stop what was started, last first; the result comes when all have stopped."""
