@@ -1,6 +1,7 @@
 """What a command costs from its start to its exit: lists against a socket that answers at once.
 
-The server here only repeats prepared bytes, so the numbers are those of the client alone.
+The server of the lists only repeats prepared bytes, so the numbers are those of the client alone. The
+trivial job goes through a real masterd.
 """
 
 from __future__ import annotations
@@ -137,8 +138,34 @@ def run() -> list[dict[str, Any]]:
     with stub(17) as environ:
         cpu, wall = measure(["gnt-debug", "delay", "--submit", "0"], environ)
         rows.append(_row("cli: one job submitted, start to exit (stub server)", wall))
+    with cluster() as environ:
+        cpu, wall = measure(["gnt-debug", "delay", "0"], environ)
+        rows.append(_row("cli: one trivial job on a real masterd, start to exit", wall, 150))
+        rows.append(_row("cli: one trivial job on a real masterd, processor time of the tool", cpu))
     rows.append(_row("cli: bare interpreter, start to exit", _bare()))
     return rows
+
+
+@contextmanager
+def cluster() -> Iterator[dict[str, str]]:
+    """A cluster of one node with real daemons; yields the environment for tools."""
+    with tempfile.TemporaryDirectory() as root:
+        address = f"127.97.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+        os.makedirs(f"{root}/etc")
+        Path(root, "etc/hostname").write_text("node1.test\n")
+        Path(root, "etc/hosts").write_text(f"{address} node1.test\n{address} cluster.test\n")
+        environ = {**os.environ, "GANETI_ROOTDIR": root}
+        options = ["--enabled-hypervisors=fake", "--enabled-disk-templates=diskless"]
+        _tool(environ, "gnt-cluster", "init", *options, "cluster.test")
+        try:
+            yield environ
+        finally:
+            _tool(environ, "gnt-cluster", "destroy", "--yes-do-it")
+
+
+def _tool(environ: dict[str, str], tool: str, *arguments: str) -> None:
+    argv = [sys.executable, str(ROOT / "bin" / tool), *arguments]
+    subprocess.run(argv, env=environ, stdout=subprocess.DEVNULL, check=True)
 
 
 def _bare() -> float:

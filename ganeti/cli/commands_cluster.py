@@ -109,6 +109,12 @@ def _report_modify(invocation: Invocation, opcode: Opcode, result: Any) -> int:
     return code
 
 
+def _verify(invocation: Invocation) -> int:
+    from ganeti.cli.generic import run_declared
+
+    return run_declared(invocation)
+
+
 def _report_verify(invocation: Invocation, opcode: Opcode, result: Any) -> int:
     """Follow the jobs; each gives whether what it looked at is fine."""
     from ganeti.cli.follow import wait_all
@@ -185,7 +191,7 @@ COMMANDS = (
     Command("getmaster", "Print the name of the master node.", run=_getmaster),
     Command("master-ping", "Tell by the exit code whether the master daemon answers.", run=_master_ping),
     Command("modify", prepare=_prepare_modify, report=_report_modify),
-    Command("verify", report=_report_verify),
+    Command("verify", run=_verify, report=_report_verify),
     Command("redist-conf", options=(_YES_DO_IT,)),
     Command(
         "queue",

@@ -82,7 +82,9 @@ class Command(NamedTuple):
 DEBUG = Option(("-d", "--debug"), "debug", "show what is going on; may be repeated", "nothing")
 REASON = Option(("--reason",), "reason", "why, for the reason trail of the job", "text", metavar="TEXT")
 SUBMIT = Option(("--submit",), "submit", "submit the job and do not wait for it")
-PRINT_JOB_ID = Option(("--print-jobid",), "print_jobid", "print the job's ID as the first line")
+PRINT_JOB_ID = Option(
+    ("--print-jobid", "--print-job-id"), "print_jobid", "print the job's ID as the first line"
+)
 PRIORITY = Option(
     ("--priority",),
     "priority",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ganeti.cli.errors import CommandError
@@ -62,12 +63,18 @@ def base_opcode(invocation: Invocation) -> Opcode:
             continue
         name, slash, part = dest.partition("/")
         if dest.startswith("switch:"):
-            opcode.update(value)
+            _switch(opcode, value)
         elif slash:
             opcode[name] = {**opcode.get(name, {}), part: value}
         elif not dest.startswith("_"):
             opcode[name] = value
     return opcode
+
+
+def _switch(opcode: Opcode, sets: Mapping[str, Any]) -> None:
+    """Set what a switch stands for; switches that give lists add up."""
+    for name, value in sets.items():
+        opcode[name] = [*opcode.get(name, ()), *value] if isinstance(value, list) else value
 
 
 def prepared(invocation: Invocation, opcode: Opcode) -> Opcode:

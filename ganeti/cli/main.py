@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -58,6 +59,7 @@ def _run(tool: str, argv: Sequence[str], world: World) -> int:
         return EXIT_FAILURE
     words = [*_from_environment(command, world.environ), *argv[1:]]
     invocation = Invocation(tool, command, parse(tool, command, words), world)
+    _log(invocation, words)
     try:
         return _execute(invocation)
     finally:
@@ -71,6 +73,35 @@ def _execute(invocation: Invocation) -> int:
     from ganeti.cli.generic import run_declared
 
     return run_declared(invocation)
+
+
+def _log(invocation: Invocation, words: Sequence[str]) -> None:
+    """A line in the log of commands, if this user may write there; secret values are left out."""
+    import time
+
+    world = invocation.world
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(world.clock()))
+    shown = " ".join(map(repr, without_secrets(words)))
+    line = (
+        f"{stamp} pid={os.getpid()} uid={os.getuid()} {invocation.tool} {invocation.command.name} {shown}\n"
+    )
+    try:
+        with open(f"{world.paths.log_dir}/commands.log", "a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError:
+        pass
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """The words of a command line with the values of secret parameters struck out."""
+    shown: list[str] = []
+    is_value = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        is_secret = name.startswith(("--os-parameters-p", "--os-parameters-s"))
+        shown.append("..." if is_value else f"{name}=..." if is_secret and equals else word)
+        is_value = is_secret and not equals
+    return shown
 
 
 def _from_environment(command: Command, environ: Mapping[str, str]) -> list[str]:
@@ -106,7 +137,6 @@ def overview(tool: str, commands: Mapping[str, Command]) -> str:
 
 def real_world() -> World:
     """The process's own environment, streams and clock, and the real connection."""
-    import os
     import time
 
     from ganeti.cli.client import connect

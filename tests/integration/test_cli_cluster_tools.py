@@ -152,8 +152,10 @@ class ToolTests(SynchronousTestCase):
         self.ok("gnt-instance shutdown --tags --force-multiple prod")
         self.assertEqual(self.ok(listed, 'status == "ADMIN_down"'), "one.test:ADMIN_down\n")
         self.assertEqual(self.ok(listed, '"prod" in tags'), "one.test:ADMIN_down\n")
-        self.assertIn("Modified instance one", self.ok("gnt-instance modify --ignore-ipolicy -B maxmem=256 one"))
-        self.assertIn("    maxmem: 256\n", self.ok("gnt-instance info one.test"))
+        self.assertIn(" - admin_state -> offline\n", self.ok("gnt-instance modify --offline one"))
+        self.assertIn("  State: configured to be offline", self.ok("gnt-instance info one.test"))
+        self.ok("gnt-instance modify --online one")
+        self.ok("gnt-cluster modify -B maxmem=256")
         (row,) = json.loads(self.ok("gnt-instance list --output json -o name,be/maxmem,oper_ram one"))
         self.assertEqual(row, {"name": "one.test", "be/maxmem": 256, "oper_ram": None})
         self.assertIn("no terminal to ask on", self.refused("gnt-instance remove two.test"))
@@ -174,7 +176,7 @@ class ToolTests(SynchronousTestCase):
     def mistakes(self) -> None:
         """What is wrong is refused with the reason, and nothing changes."""
         self.assertIn("error type: unknown_entity", self.refused("gnt-instance start nosuch"))
-        self.assertIn("did you mean", self.refused("gnt-instance modify --ignore-ipolicy -B maxmm=1 one"))
+        self.assertIn("did you mean", self.refused("gnt-cluster modify -B maxmm=1"))
         self.assertIn("unknown fields nam", self.refused("gnt-instance list -o nam", 14))
         self.assertIn("already", self.refused("gnt-cluster init cluster.test"))
 

@@ -8,9 +8,8 @@ import sys
 import time
 from typing import Any
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.cli.declarations import load
 from ganeti.cli.errors import MasterError
 from ganeti.model.paths import Paths
 from tests.unit.cli.cli_fakes import NOW, FakeMaster, FakeWorld, table
@@ -188,11 +187,6 @@ class SetUpTests(SynchronousTestCase):
 class VerifyTests(SynchronousTestCase):
     """gnt-cluster verify."""
 
-    def setUp(self) -> None:
-        """The command comes with its operation."""
-        if "verify" not in load("gnt-cluster"):
-            raise SkipTest("no operation declares the command")
-
     def verify(self, *results: Any) -> tuple[int, str]:
         """Exit code and output when the jobs end like this."""
         jobs = [[True, 21 + number] for number in range(len(results))]
@@ -209,6 +203,23 @@ class VerifyTests(SynchronousTestCase):
         code, text = self.verify(True, True)
         self.assertEqual(code, 0)
         self.assertEqual(text, "Submitted jobs 21, 22\nWaiting for job 21 ...\nWaiting for job 22 ...\n")
+
+    def test_checks_left_out(self) -> None:
+        """Switches that leave checks out add up."""
+        master = FakeMaster(results={"OP_CLUSTER_VERIFY": {"jobs": []}})
+        line = "gnt-cluster verify --no-nplus1-mem --no-hv-param-assessment --error-codes -g g1"
+        self.assertEqual(FakeWorld(master).run(line), 0)
+        self.assertEqual(
+            master.opcodes,
+            [
+                {
+                    "OP_ID": "OP_CLUSTER_VERIFY",
+                    "skip_checks": ["nplusone_mem", "hvparam_assessment"],
+                    "error_codes": True,
+                    "group_name": "g1",
+                }
+            ],
+        )
 
     def test_problems(self) -> None:
         """A job that found something makes the exit code 1."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.cli.errors import CommandError, MasterError, explain
 from ganeti.cli.info import Pairs, text_of
+from ganeti.cli.main import without_secrets
+from ganeti.model.paths import Paths
 from ganeti.version import RELEASE, VCS_VERSION
 from tests.unit.cli.cli_fakes import FakeMaster, FakeWorld, failure, table
 
@@ -176,6 +179,26 @@ class EnvironmentTests(SynchronousTestCase):
         answer = table({"name": ("Node", "text")}, ["n1"])
         world = FakeWorld(FakeMaster({"Query": answer}), environ={"GNT_NODE_LIST": "--no-headers -o 'name'"})
         self.assertEqual((world.run("gnt-node list"), world.out_text), (0, "n1\n"))
+
+
+class LogTests(SynchronousTestCase):
+    """The log of commands."""
+
+    def test_logged(self) -> None:
+        """Each command leaves a line where it may."""
+        root = self.mktemp()
+        paths = Paths(root)
+        os.makedirs(paths.log_dir)
+        world = FakeWorld(FakeMaster({"Query": table({})}), environ={"GANETI_ROOTDIR": root})
+        world.run("gnt-node list -o name")
+        with open(f"{paths.log_dir}/commands.log") as file:
+            self.assertRegex(file.read(), r"^2026-01-05 .* uid=\d+ gnt-node list '-o' 'name'\n$")
+
+    def test_secrets(self) -> None:
+        """Values of secret parameters are not written."""
+        words = ["--os-parameters-private=a=1", "--os-parameters-secret", "b=2", "-O", "c=3", "web"]
+        wanted = ["--os-parameters-private=...", "--os-parameters-secret", "...", "-O", "c=3", "web"]
+        self.assertEqual(without_secrets(words), wanted)
 
 
 class InfoFormatTests(SynchronousTestCase):
