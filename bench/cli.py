@@ -150,10 +150,10 @@ def run() -> list[dict[str, Any]]:
 def cluster() -> Iterator[dict[str, str]]:
     """A cluster of one node with real daemons; yields the environment for tools."""
     with tempfile.TemporaryDirectory() as root:
-        address = f"127.97.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+        own = f"{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
         os.makedirs(f"{root}/etc")
         Path(root, "etc/hostname").write_text("node1.test\n")
-        Path(root, "etc/hosts").write_text(f"{address} node1.test\n{address} cluster.test\n")
+        Path(root, "etc/hosts").write_text(f"127.97.{own} node1.test\n127.96.{own} cluster.test\n")
         environ = {**os.environ, "GANETI_ROOTDIR": root}
         options = ["--enabled-hypervisors=fake", "--enabled-disk-templates=diskless"]
         _tool(environ, "gnt-cluster", "init", *options, "cluster.test")

@@ -32,7 +32,7 @@ class Cluster:
         self.paths = Paths(str(root))
         (root / "etc").mkdir(parents=True)
         (root / "etc/hostname").write_text("node1.test\n")
-        (root / "etc/hosts").write_text(f"{address} node1.test\n{address} cluster.test\n")
+        (root / "etc/hosts").write_text(f"{address} node1.test\n{_sibling(address)} cluster.test\n")
         self.environ = {**os.environ, "GANETI_ROOTDIR": str(root)}
 
     def argv(self, command_line: str, *more: str) -> list[str]:
@@ -86,6 +86,12 @@ class Cluster:
                 except ProcessLookupError:
                     continue
                 _wait_for_end(pid)
+
+
+def _sibling(address: str) -> str:
+    """Another loopback address, for the cluster itself."""
+    first, second, *rest = address.split(".")
+    return ".".join([first, str(int(second) - 1), *rest])
 
 
 def _wait_for_end(pid: int) -> None:
