@@ -13,11 +13,11 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from ganeti.errors import JobQueueError, OperationFailed
+from ganeti.errors import JobQueueError, OperationFailed, StorageError
 from ganeti.io.files import Ownership, set_ownership, sync_directory, write_file
 from ganeti.logic.queue_records import replay
 from ganeti.model.calls.system import QueuePurge, QueueUpdate, UploadState
@@ -86,12 +86,12 @@ def apply_batch(data_dir: str, generation: int, records: bytes) -> None:
     Raises:
         JobQueueError: the master is not the newest one, or the copy here does not fit and must be
             replaced; nothing was changed.
-        OSError: the disk refuses.
+        StorageError: the disk refuses.
     """
     batches = split_batches(records)
     if not batches:
         raise JobQueueError("the records that the master sent arrived damaged")
-    with _lock:
+    with _lock, _disk_errors(data_dir):
         _check_generation(data_dir, generation)
         part = "config" if batches[0].records[0].kind == CONFIG_KIND else "queue"
         path = _journal_path(data_dir, part)
@@ -116,12 +116,12 @@ def replace_state(data_dir: str, generation: int, files: Mapping[str, bytes]) ->
 
     Raises:
         JobQueueError: a file that may not be sent, or not the newest master; nothing was changed.
-        OSError: the disk refuses; the copy is not complete.
+        StorageError: the disk refuses; the copy is not complete.
     """
     for name in files:
         if not _UPLOADABLE.fullmatch(name):
             raise JobQueueError(f"file {name!r} does not belong to the state of a master")
-    with _lock:
+    with _lock, _disk_errors(data_dir):
         _check_generation(data_dir, generation)
         os.makedirs(f"{data_dir}/queue/archive", mode=0o750, exist_ok=True)
         parts = [
@@ -139,6 +139,17 @@ def replace_state(data_dir: str, generation: int, files: Mapping[str, bytes]) ->
         # Last: without a journal no batch is taken, and this copy counts as not complete.
         for part in parts:
             _begin_journal(_journal_path(data_dir, part), _ANY_BATCH)
+
+
+@contextlib.contextmanager
+def _disk_errors(data_dir: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the copy of the master's state below {data_dir} cannot be written: {error.strerror}; free "
+            "space or repair the disk, the master tries again by itself"
+        ) from error
 
 
 def stored_generation(data_dir: str) -> int:

@@ -218,6 +218,23 @@ class CrashTests(JournalTestCase):
         self.assertRaises(JournalDamaged, Journal(reactor, self.path).open)  # type: ignore[arg-type]
 
 
+class FreshCopyTests(JournalTestCase):
+    """The journal that a candidate begins with when it gets the state of the master."""
+
+    async def test_goes_on(self) -> None:
+        """A master that starts on such a copy appends to it, and survives a torn write like any other."""
+        self.put(header(0))
+        journal, found = self.open_journal()
+        self.assertEqual(found, [])
+        await journal.append([record(1)])
+        durable = len(self.content())
+        await journal.append([record(2), record(3)])
+        whole = self.content()
+        for length in range(durable, len(whole)):
+            self.put(whole[:length])
+            self.assertEqual(self.reread(), [1], length)
+
+
 class RotationTests(JournalTestCase):
     """Older files stand until a snapshot contains them."""
 

@@ -150,14 +150,18 @@ class DurabilityTests(StoreTestCase):
         self.assertEqual(self.saved(), store.current())
 
     async def test_snapshot_while_changing(self) -> None:
-        """Changes that are made during a snapshot are not lost."""
+        """A change that is being written when a snapshot begins is not lost, nor are later ones."""
         self.write(cluster())
         store = await self.start_store()
         await store.update(grown(0), reason="test")
-        changes = [store.update(grown(number), reason="test") for number in range(1, 40)]
-        snapshot = store.snapshot()
-        changes += [store.update(grown(number), reason="test") for number in range(40, 80)]
+        # Without this the next lines would run inside the answer above, before anything is written.
+        await _pause(0)
+        changes = [store.update(grown(1), reason="test")]
+        snapshot = Deferred.fromCoroutine(store.snapshot())
+        self.assertNoResult(changes[0])
+        changes += [store.update(grown(number), reason="test") for number in range(2, 80)]
         await snapshot
+        self.assertIn("1", self.saved().settings.tags)
         await gatherResults(changes)
         again = await self.restarted()
         self.assertEqual(again.current().settings.tags, tuple(str(number) for number in range(80)))

@@ -109,3 +109,12 @@ class DistributorTests(SynchronousTestCase):
         self.update(with_instance(self.config.current(), "new"))
         self.clock.advance(100)
         self.assertEqual(self.sent("node2"), [])
+
+    def test_stop_during_a_round(self) -> None:
+        """A stop ends the round under way, also when changes already ask for the next one."""
+        self.nodes.hanging.add(node_id(2))
+        for name in ("new", "newer", "newest"):
+            self.update(with_instance(self.config.current(), name))
+            self.clock.advance(2)
+        self.successResultOf(Deferred.fromCoroutine(self.distributor.stop()))
+        self.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])

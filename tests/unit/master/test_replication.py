@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from ganeti.errors import JobQueueError
+from ganeti.errors import ConfigurationError, JobQueueError
 from ganeti.io.journal import Journal
 from ganeti.master.config_store import ConfigStore
 from ganeti.master.replication import Replicator, Standing, claim_generation
@@ -193,7 +194,7 @@ class FailoverTests(TestCase):
         """What a real node does."""
         replace_state(self.directories[node.name], call.generation, call.files)
 
-    async def start_store(self, name: str) -> ConfigStore:
+    async def start_store(self, name: str, **journal_options: Any) -> ConfigStore:
         """A master on the files of a node."""
         real: Any = reactor
         directory = self.directories[name]
@@ -205,7 +206,7 @@ class FailoverTests(TestCase):
             generation=1,
             what="configuration",
         )
-        journal = Journal(real, f"{directory}/config.journal", also=replicator.send)
+        journal = Journal(real, f"{directory}/config.journal", also=replicator.send, **journal_options)
         store = ConfigStore(real, journal, f"{directory}/config.data", _Clock(), freeze=False)  # type: ignore[arg-type]
         self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
         self.addCleanup(lambda: Deferred.fromCoroutine(replicator.stop()))
@@ -224,6 +225,30 @@ class FailoverTests(TestCase):
             if number == 5:
                 await store.snapshot()
         again = await self.start_store("node2.example.com")
+        self.assertEqual(again.current(), store.current())
+
+    async def test_master_could_not_write(self) -> None:
+        """A batch that candidates have but the master could not write is not among their changes."""
+        with open(self.directories["node1.example.com"] + "/config.data", "wb") as file:
+            file.write(encode_cluster(cluster(nodes=3)))
+        broken = [False]
+
+        def sync(fd: int) -> None:
+            if broken[0]:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        store = await self.start_store("node1.example.com", sync=sync)
+        await store.update(_tagged(1), reason="test")
+        before = len(self.nodes.calls_of(QueueUpdate))
+        broken[0] = True
+        with self.assertRaises(ConfigurationError):
+            await store.update(_tagged(2), reason="test")
+        # Otherwise this would show nothing: the candidates did get what the master then took back.
+        self.assertGreater(len(self.nodes.calls_of(QueueUpdate)), before)
+        broken[0] = False
+        await store.update(_tagged(3), reason="test")
+        again = await self.start_store("node2.example.com")
+        self.assertEqual(again.current().settings.tags, ("1", "3"))
         self.assertEqual(again.current(), store.current())
 
 

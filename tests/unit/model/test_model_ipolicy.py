@@ -130,13 +130,14 @@ class PolicyTests(SynchronousTestCase):
 
     def test_from_user(self) -> None:
         """Unknown keys and wrong types are refused for the operator."""
-        for partial in (
+        bad: tuple[dict[str, Any], ...] = (
             {"stdd": {}},
             {"vcpu-ratio": "x"},
             {"std": {"colour": 1}},
             {"std": 5},
             {"minmax": [{}]},
-        ):
+        )
+        for partial in bad:
             self.assertRaises(PrereqError, policy_from, DEFAULT_POLICY, partial)
         self.assertEqual(policy_from(DEFAULT_POLICY, {"vcpu-ratio": 2}).vcpu_ratio, 2.0)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.errors import JobQueueError
+from ganeti.errors import JobQueueError, StorageError
 from ganeti.logic.queue_records import archive_record, drain_record, job_record, serial_record
 from ganeti.model.calls.system import QueuePurge, QueueUpdate, UploadState
 from ganeti.model.cluster import Cluster
@@ -111,6 +112,19 @@ class BatchTests(CandidateTestCase):
         self.apply(7, job(1))
         with open(f"{self.data_dir}/queue/journal", "ab") as file:
             file.write(frame(8, [job(2)])[:-5])
+        self.apply(8, job(3))
+        self.assertEqual(self.kept(), ["1", "3"])
+
+    def test_disk_full(self) -> None:
+        """A disk that refuses is told with what to do; once there is space the copy goes on."""
+        self.apply(7, job(1))
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, limit[1]))
+        try:
+            error = self.assertRaises(StorageError, self.apply, 8, job(2, b"y" * 5000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        self.assertIn("free space", str(error))
         self.apply(8, job(3))
         self.assertEqual(self.kept(), ["1", "3"])
 
