@@ -11,13 +11,12 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ganeti.errors import NodeUnreachable
 from ganeti.model.node import Node
 from ganeti.wire.link import Link
 from ganeti.wire.locator import GuardedLocator
-from ganeti.wire.tls import ClientConnection, ClientTls, Credentials, explain, only_node
+from ganeti.wire.tls import ClientConnection, ClientTls, Credentials, explain, only_node, tls_factory
 
 NODED_PORT = 1811
 """TCP port of node daemons, unless the services database says otherwise."""
@@ -70,8 +69,7 @@ class TlsNodeConnector:
         """
         tls = self._tls.to(only_node(self._cluster_uuid, node.uuid, node.name))
         link = _TlsLink(self._reactor, tls)
-        factory = TLSMemoryBIOFactory(tls, True, _Once(link), self._reactor)
-        factory.noisy = False
+        factory = tls_factory(tls, _Once(link), self._reactor, is_client=True)
         try:
             await self._endpoint(node.primary_ip).connect(factory)
         except CancelledError:

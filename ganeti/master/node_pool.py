@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 from typing import Any, TypeVar
 
 import msgspec
@@ -87,7 +88,7 @@ class NodePool(Service):
         connect: makes a connection to a node.
         times: how long to wait.
         jitter: 0 to 1.
-        new_id: ids of requests, never used twice.
+        new_id: ids of requests, never used twice; None: a random word and a number.
     """
 
     log = Logger()
@@ -99,13 +100,13 @@ class NodePool(Service):
         *,
         times: Times | None = None,
         jitter: Callable[[], float] = random.random,
-        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         self._clock = reactor
         self._connect = connect
         self._times = times or Times()
         self._jitter = jitter
-        self._new_id = new_id
+        self._new_id = _numbered_ids() if new_id is None else new_id
         self._gate = DeferredSemaphore(AT_ONCE)
         self._members: dict[NodeId, _Member] = {}
         self._in_flight: dict[str, tuple[str, str | None]] = {}
@@ -349,6 +350,12 @@ class _Rounds:
 
 _PAIR = msgspec.json.Decoder(tuple[bool, msgspec.Raw])
 _REFUSAL = msgspec.json.Decoder(tuple[str, list[Any]])
+
+
+def _numbered_ids() -> Callable[[], str]:
+    """Ids that no other masterd gives, nor this one once more: a random word and a number."""
+    word, numbers = secrets.token_hex(8), count(1)
+    return lambda: f"{word}-{next(numbers)}"
 
 
 def _reached_alike(old: Node, new: Node) -> bool:

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.protocols.amp import CommandLocator
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ganeti.wire.link import Link
+from ganeti.wire.tls import tls_factory
 
 MAX_CONNECTIONS = 500
 """Connections at once; the master needs one, and during a failover two masters have one."""
@@ -95,8 +95,7 @@ class LinkService(Service):
     async def _listen(self) -> None:
         factory: IProtocolFactory = self.factory
         if self._tls is not None:
-            factory = TLSMemoryBIOFactory(self._tls, False, self.factory, self._reactor)
-            factory.noisy = False
+            factory = tls_factory(self._tls, self.factory, self._reactor, is_client=False)
         self.port = await self._endpoint.listen(factory)
         self.log.info("listening on {address}", address=self.port.getHost())
 

@@ -25,11 +25,88 @@ Strings = MutableMapping[bytes, bytes]
 Objects = MutableMapping[str, Any]
 
 
-class Json(amp.Argument):
-    """Any JSON value."""
+class Value(amp.Argument):
+    """One value under one key. Does what `amp.Argument` does, at a fraction of the cost.
+
+    AMP turns each name into an identifier in a general way, twice for each message; ours are
+    identifiers already.
+    """
 
     def __init__(self, optional: bool = False) -> None:
-        super().__init__(optional)  # type: ignore[no-untyped-call]
+        self.optional = optional
+
+    def toBox(self, name: bytes, strings: Strings, objects: Objects, proto: object) -> None:
+        """Encode; a value of None is left out if it may be."""
+        value = (
+            objects.pop(name.decode("ascii"), None) if self.optional else objects.pop(name.decode("ascii"))
+        )
+        if value is not None or not self.optional:
+            strings[name] = self.toString(value)
+
+    def fromBox(self, name: bytes, strings: Strings, objects: Objects, proto: object) -> None:
+        """Decode.
+
+        Raises:
+            PrereqError: missing or unreadable.
+        """
+        key = name.decode("ascii")
+        data = strings.pop(name, None)
+        if data is not None:
+            objects[key] = self.fromString(data)
+        elif self.optional:
+            objects[key] = None
+        else:
+            raise PrereqError(f"argument {key!r} is missing")
+
+    def toStringProto(self, inObject: object, proto: object) -> bytes:
+        """Encode; for what wraps this."""
+        return self.toString(inObject)
+
+    def fromStringProto(self, inString: bytes, proto: object) -> Any:
+        """Decode; for what wraps this."""
+        return self.fromString(inString)
+
+    def toString(self, inObject: Any) -> bytes:
+        """Encode."""
+        raise NotImplementedError
+
+    def fromString(self, inString: bytes) -> Any:
+        """Decode."""
+        raise NotImplementedError
+
+
+class Text(Value):
+    """A text, UTF-8."""
+
+    def toString(self, inObject: str) -> bytes:
+        """Bytes."""
+        return inObject.encode()
+
+    def fromString(self, inString: bytes) -> str:
+        """Text."""
+        return inString.decode()
+
+
+class Flag(Value):
+    """True or False, spelled as in Python."""
+
+    def toString(self, inObject: bool) -> bytes:
+        """Bytes."""
+        return b"True" if inObject else b"False"
+
+    def fromString(self, inString: bytes) -> bool:
+        """The flag.
+
+        Raises:
+            PrereqError: neither.
+        """
+        if inString not in (b"True", b"False"):
+            raise PrereqError(f"{inString!r} is neither True nor False")
+        return inString == b"True"
+
+
+class Json(Value):
+    """Any JSON value."""
 
     def toString(self, inObject: object) -> bytes:
         """JSON; a `msgspec.Raw` goes through as it is, for those who encoded in slices."""
@@ -41,14 +118,11 @@ class Json(amp.Argument):
         Raises:
             PrereqError: not JSON.
         """
-        return _decoded(inString, Any)
+        return _decoded(inString, _ANYTHING)
 
 
-class RawJson(amp.Argument):
+class RawJson(Value):
     """JSON that is passed on without being looked at; `bytes` on both ends."""
-
-    def __init__(self, optional: bool = False) -> None:
-        super().__init__(optional)  # type: ignore[no-untyped-call]
 
     def toString(self, inObject: bytes) -> bytes:
         """The bytes."""
@@ -59,7 +133,7 @@ class RawJson(amp.Argument):
         return inString
 
 
-class Typed(amp.Argument):
+class Typed(Value):
     """A value of one type, as JSON, checked when it is read.
 
     Args:
@@ -68,8 +142,8 @@ class Typed(amp.Argument):
     """
 
     def __init__(self, wanted: Any, optional: bool = False) -> None:
-        super().__init__(optional)  # type: ignore[no-untyped-call]
-        self._wanted = wanted
+        super().__init__(optional)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(wanted)
 
     def toString(self, inObject: object) -> bytes:
         """JSON."""
@@ -81,17 +155,17 @@ class Typed(amp.Argument):
         Raises:
             PrereqError: not JSON, or not of this type; the message has the path of what is wrong.
         """
-        return _decoded(inString, self._wanted)
+        return _decoded(inString, self._decoder)
 
 
-class Trace(amp.Unicode):
+class Trace(Text):
     """Id of the job on whose behalf something is done, for logs; may be left out."""
 
     def __init__(self) -> None:
-        super().__init__(optional=True)  # type: ignore[no-untyped-call]
+        super().__init__(optional=True)
 
 
-class Chunked(amp.Argument):
+class Chunked(Value):
     """Another argument whose value may be long.
 
     Args:
@@ -100,10 +174,8 @@ class Chunked(amp.Argument):
         optional: may be left out and is None then.
     """
 
-    def __init__(
-        self, inner: amp.Argument, *, at_most: int = MAX_VALUE_BYTES, optional: bool = False
-    ) -> None:
-        super().__init__(optional)  # type: ignore[no-untyped-call]
+    def __init__(self, inner: Value, *, at_most: int = MAX_VALUE_BYTES, optional: bool = False) -> None:
+        super().__init__(optional)
         self._inner = inner
         self._at_most = at_most
 
@@ -114,10 +186,10 @@ class Chunked(amp.Argument):
             GanetiError: too long.
         """
         key = name.decode("ascii")
-        value = objects.get(key) if self.optional else objects[key]
+        value = objects.pop(key, None) if self.optional else objects.pop(key)
         if value is None and self.optional:
             return
-        data = self._inner.toStringProto(value, proto)
+        data = self._inner.toString(value)
         self._check(name, len(data))
         strings[name] = data[:CHUNK]
         for number, start in enumerate(range(CHUNK, len(data), CHUNK), 1):
@@ -144,7 +216,7 @@ class Chunked(amp.Argument):
             size += len(part)
             self._check(name, size)
             part = strings.pop(b"%s.%d" % (name, len(parts)), None)
-        objects[key] = self._inner.fromStringProto(parts[0] if len(parts) == 1 else b"".join(parts), proto)
+        objects[key] = self._inner.fromString(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _check(self, name: bytes, size: int) -> None:
         if size > self._at_most:
@@ -154,8 +226,11 @@ class Chunked(amp.Argument):
             )
 
 
-def _decoded(data: bytes, wanted: Any) -> Any:
+_ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+
+
+def _decoded(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
-        return msgspec.json.decode(data, type=wanted)
+        return decoder.decode(data)
     except msgspec.DecodeError as error:
         raise PrereqError(f"message cannot be read: {error}") from error

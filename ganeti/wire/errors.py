@@ -7,6 +7,7 @@ all responders live in a `ganeti.wire.locator.GuardedLocator`, which turns every
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from twisted.protocols import amp
 
 from ganeti.errors import GanetiError, PrereqError, from_wire, to_wire
+from ganeti.wire.arguments import CHUNK
 
 ERROR_CODE = b"GANETI"
 """`_error_code` of boxes whose `_error_description` is JSON `[class, [arguments]]`."""
@@ -46,10 +48,67 @@ class WireError(Exception):
         return from_wire(name, args)
 
 
+class Box(amp.AmpBox):
+    """A message; the same bytes as those of AMP's class but for the order, and in half the time."""
+
+    __slots__ = ()
+
+    def __init__(self, values: Mapping[bytes, bytes] | None = None) -> None:
+        dict.__init__(self, values or {})
+
+    def serialize(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            amp.TooLong: of a key or value.
+        """
+        parts: list[bytes] = []
+        for key, value in self.items():
+            if len(key) > 255 or len(value) > CHUNK:
+                raise amp.TooLong(len(key) > 255, True, value, key)
+            parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
+        parts.append(b"\0\0")
+        return b"".join(parts)
+
+
 class GanetiCommand(amp.Command):
     """Base of all commands: errors of ours cross, unreadable arguments are the caller's mistake."""
 
     errors = {WireError: ERROR_CODE}
+    responseType = Box
+
+    def __init__(self, **arguments: Any) -> None:
+        # What is missing or too much is found when the box is made, once.
+        self.structured = arguments
+
+    @classmethod
+    def makeArguments(cls, objects: dict[str, Any], proto: object) -> amp.AmpBox:
+        """The box for some arguments, which are used up.
+
+        Raises:
+            TypeError: one is missing, or one too many.
+        """
+        box = Box()
+        try:
+            for name, argument in cls.arguments:
+                argument.toBox(name, box, objects, proto)
+        except KeyError as error:
+            raise TypeError(f"{cls.__name__} needs the argument {error.args[0]!r}") from error
+        if objects:
+            raise TypeError(f"{cls.__name__} has no argument {next(iter(objects))!r}")
+        return box
+
+    @classmethod
+    def parseResponse(cls, box: amp.AmpBox, protocol: object) -> dict[str, Any]:
+        """Values of an answer, which is used up.
+
+        Raises:
+            PrereqError: one is missing or cannot be read.
+        """
+        values: dict[str, Any] = {}
+        for name, argument in cls.response:
+            argument.fromBox(name, box, values, protocol)
+        return values
 
     @classmethod
     def parseArguments(cls, box: amp.AmpBox, protocol: object) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime, ITCPTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from ganeti.errors import GanetiError
 from ganeti.wire.arguments import MAX_VALUE_BYTES
-from ganeti.wire.errors import ERROR_CODE, WireError
+from ganeti.wire.errors import ERROR_CODE, Box, GanetiCommand, WireError
 from ganeti.wire.keepalive import PING_EVERY_S, SILENCE_S, KeepAlive
 from ganeti.wire.node_commands import Ping
 
@@ -26,7 +26,9 @@ MAX_BOX_BYTES = MAX_VALUE_BYTES + 2**20
 _KEY_BYTES = 128
 """What a key costs in memory, however short its value."""
 
-_HARMLESS = frozenset({amp.ASK, amp.ANSWER, amp.COMMAND, amp.ERROR, amp.ERROR_CODE, amp.ERROR_DESCRIPTION})
+_MAX_KEY = 255
+
+_OUTLINE = frozenset({amp.ASK, amp.ANSWER, amp.COMMAND, amp.ERROR, amp.ERROR_CODE, amp.ERROR_DESCRIPTION})
 
 
 class LinkLost(Exception):
@@ -65,7 +67,13 @@ class Link(amp.AMP):
         self.lost_because: Failure | None = None
         """Why the connection ended; None while it lives."""
         self._max_box_bytes = max_box_bytes
+        self._unread = b""
+        self._position = 0
+        self._key: bytes | None = None
+        """Whose value comes next."""
+        self._box = Box()
         self._box_bytes = 0
+        self._is_aborted = False
         self._when_lost: list[Deferred[None]] = []
         self._keepalive: KeepAlive | None = None
         if has_keepalive:
@@ -74,7 +82,7 @@ class Link(amp.AMP):
             )
 
     async def ask(
-        self, command: type[amp.Command], *, timeout_s: float | None = None, **arguments: Any
+        self, command: type[GanetiCommand], *, timeout_s: float | None = None, **arguments: Any
     ) -> dict[str, Any]:
         """Send a command and wait for its answer.
 
@@ -90,25 +98,38 @@ class Link(amp.AMP):
         """
         if self.lost_because is not None:
             raise LinkLost(self.loss())
-        answer: Deferred[dict[str, Any]] = self.callRemote(command, **arguments)  # type: ignore[no-untyped-call]
-        if timeout_s is not None:
-            answer.addTimeout(timeout_s, self.clock)
+        # What `callRemote` does, without its detours: this is the way of every call to every node.
+        box = command.makeArguments(arguments, self)
+        answer: Deferred[amp.AmpBox] = self._sendBoxCommand(command.commandName, box)  # type: ignore[no-untyped-call]
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            answer.cancel()
+
+        timer = None if timeout_s is None else self.clock.callLater(timeout_s, give_up)
         try:
-            return await answer
-        except WireError as error:
-            raise error.unpack() from None
-        except TimeoutError:
-            raise LinkSilent(f"no answer within {timeout_s:g} s") from None
+            return command.parseResponse(await answer, self)
+        except CancelledError:
+            if is_late:
+                raise LinkSilent(f"no answer within {timeout_s:g} s") from None
+            raise
         except amp.UnhandledCommand:
             raise GanetiError(f"the other side does not know {command.__name__}") from None
-        except amp.UnknownRemoteError as error:
-            raise GanetiError(f"the other side failed: {error}") from None
-        except CancelledError:
+        except amp.RemoteAmpError as error:
+            if error.errorCode == ERROR_CODE:
+                raise WireError(error.description).unpack() from None
+            raise GanetiError(f"the other side failed: {error.description}") from None
+        except GanetiError:
             raise
         except Exception:
             if self.lost_because is None:
                 raise
             raise LinkLost(self.loss()) from None
+        finally:
+            if timer is not None and timer.active():
+                timer.cancel()
 
     def loss(self) -> str:
         """Why the connection ended, for the operator; empty while it lives."""
@@ -132,6 +153,7 @@ class Link(amp.AMP):
 
     def abort(self) -> None:
         """End the connection at once."""
+        self._is_aborted = True
         if self.transport is not None:
             cast("ITCPTransport", self.transport).abortConnection()
 
@@ -157,32 +179,59 @@ class Link(amp.AMP):
             waiter.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Take what arrived.
+
+        Reads boxes by itself: AMP's own way calls three methods for each key and value, and keeps
+        whatever arrives, however much it is.
+        """
         if self._keepalive is not None:
             self._keepalive.heard()
-        amp.AMP.dataReceived(self, data)
+        rest = self._unread[self._position :]
+        self._unread, self._position = (rest + data if rest else data), 0
+        self._read()
 
-    def proto_init(self, string: bytes) -> str:
-        """A box begins."""
-        self._box_bytes = 0
-        return str(amp.AMP.proto_init(self, string))
+    def _read(self) -> None:
+        data, position, end = self._unread, self._position, len(self._unread)
+        while position + 2 <= end and not self._is_aborted:
+            size = (data[position] << 8) + data[position + 1]
+            start = position + 2
+            if self._key is not None:
+                if start + size > end:
+                    break
+                position = start + size
+                self._keep(self._key, data[start:position])
+                self._key = None
+            elif size:
+                if size > _MAX_KEY:
+                    self.log.warn("this is not AMP; closing the connection")
+                    self.abort()
+                    return
+                if start + size > end:
+                    break
+                position = start + size
+                self._key = data[start:position]
+            else:
+                self._position = start
+                self._box_is_complete()
+                data, position, end = self._unread, self._position, len(self._unread)
+        self._unread, self._position = data[position:], 0
 
-    def proto_key(self, string: bytes) -> str:
-        """The next key, or the end of the box."""
-        if not string and self._box_bytes > self._max_box_bytes and self._currentBox is not None:
-            self._currentBox = self._refused(self._currentBox)
-        return str(amp.AMP.proto_key(self, string))
+    def _keep(self, key: bytes, value: bytes) -> None:
+        """Put a value into the box; only its outline once the box is too long."""
+        self._box_bytes += len(value) + _KEY_BYTES
+        if self._box_bytes <= self._max_box_bytes or key in _OUTLINE:
+            self._box[key] = value
+        elif self._box_bytes > 4 * self._max_box_bytes and not self._is_aborted:
+            self.log.warn("a message without end; closing the connection")
+            self.abort()
 
-    def proto_value(self, string: bytes) -> str:
-        """The value of a key; kept only as long as the box is not too long."""
-        self._box_bytes += len(string) + _KEY_BYTES
-        if self._box_bytes > self._max_box_bytes and self._currentKey not in _HARMLESS:
-            if self._box_bytes > 4 * self._max_box_bytes:
-                self.log.warn("a message without end; closing the connection")
-                self.abort()
-            string = b""
-            self._currentKey = b"_dropped"
-        return str(amp.AMP.proto_value(self, string))
+    def _box_is_complete(self) -> None:
+        box: amp.AmpBox = self._box
+        self._box = Box()
+        size, self._box_bytes = self._box_bytes, 0
+        if size > self._max_box_bytes:
+            box = self._refused(box)
+        self.boxReceiver.ampBoxReceived(box)
 
     def _refused(self, box: amp.AmpBox) -> amp.AmpBox:
         """What stands for a box that was too long: an answer to it, or an error in its place."""
@@ -192,16 +241,14 @@ class Link(amp.AMP):
         description = str(WireError.pack(problem)).encode()
         if amp.ASK in box and self.transport is not None:
             self.sendBox(  # type: ignore[no-untyped-call]
-                amp.AmpBox(
-                    {amp.ERROR: box[amp.ASK], amp.ERROR_CODE: ERROR_CODE, amp.ERROR_DESCRIPTION: description}
-                )
+                Box({amp.ERROR: box[amp.ASK], amp.ERROR_CODE: ERROR_CODE, amp.ERROR_DESCRIPTION: description})
             )
         if amp.ANSWER in box:
-            return amp.AmpBox(
+            return Box(
                 {amp.ERROR: box[amp.ANSWER], amp.ERROR_CODE: ERROR_CODE, amp.ERROR_DESCRIPTION: description}
             )
         # Nothing is left to be done for it: a ping, which wants no answer, does nothing.
-        return amp.AmpBox({amp.COMMAND: Ping.commandName})
+        return Box({amp.COMMAND: Ping.commandName})
 
     def _ping(self) -> None:
         if self.transport is not None:

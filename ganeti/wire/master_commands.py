@@ -7,9 +7,7 @@ does not change. Masterd sends `JobChanged` and `KeepWaiting` by itself to those
 
 from __future__ import annotations
 
-from twisted.protocols import amp
-
-from ganeti.wire.arguments import Chunked, Json, Trace
+from ganeti.wire.arguments import Chunked, Json, Text, Trace
 from ganeti.wire.errors import GanetiCommand
 
 MAX_REQUEST_BYTES = 16 * 2**20
@@ -25,7 +23,7 @@ class MasterCommand(GanetiCommand):
 
     arguments = [
         (b"args", Chunked(Json(), at_most=MAX_REQUEST_BYTES)),
-        (b"request_id", amp.Unicode(optional=True)),
+        (b"request_id", Text(optional=True)),
         (b"trace", Trace()),
     ]
     response = [(b"result", Chunked(Json()))]

@@ -12,14 +12,14 @@ import msgspec
 
 from twisted.protocols import amp
 
-from ganeti.wire.arguments import Chunked, RawJson, Trace, Typed
+from ganeti.wire.arguments import Chunked, Flag, RawJson, Text, Trace, Typed
 from ganeti.wire.errors import GanetiCommand
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
-_PROGRESS = [
-    (b"call_id", amp.Unicode(optional=True)),
-    (b"finished", amp.Boolean()),
+_PROGRESS: list[tuple[bytes, amp.Argument]] = [
+    (b"call_id", Text(optional=True)),
+    (b"finished", Flag()),
     (b"result", Chunked(RawJson(), optional=True)),
 ]
 
@@ -45,11 +45,11 @@ class StartFunction(GanetiCommand):
     """
 
     arguments = [
-        (b"name", amp.Unicode()),
+        (b"name", Text()),
         (b"args", Chunked(RawJson())),
         (b"timeout", Typed(Seconds)),
         (b"abort_after", Typed(Seconds, optional=True)),
-        (b"request_id", amp.Unicode(optional=True)),
+        (b"request_id", Text(optional=True)),
         (b"trace", Trace()),
     ]
     response = _PROGRESS
@@ -58,14 +58,14 @@ class StartFunction(GanetiCommand):
 class WaitForFunction(GanetiCommand):
     """Wait for a running call again, by its id or the id of its request; unknown ones are `UnknownCall`."""
 
-    arguments = [(b"call_id", amp.Unicode()), (b"timeout", Typed(Seconds))]
+    arguments = [(b"call_id", Text()), (b"timeout", Typed(Seconds))]
     response = _PROGRESS
 
 
 class AbortFunction(GanetiCommand):
     """End a running call, by its id or the id of its request; no error if it has ended."""
 
-    arguments = [(b"call_id", amp.Unicode())]
+    arguments = [(b"call_id", Text())]
 
 
 class ListFunctions(GanetiCommand):

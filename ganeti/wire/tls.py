@@ -25,9 +25,11 @@ from service_identity.hazmat import DNS_ID, verify_service_identity
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
 )
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from ganeti.errors import ConfigurationError
@@ -173,6 +175,19 @@ class ClientConnection:
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """State of the connection."""
         return self._new(self)
+
+
+def tls_factory(
+    creator: IOpenSSLClientConnectionCreator | IOpenSSLServerConnectionCreator,
+    factory: IProtocolFactory,
+    clock: IReactorTime,
+    *,
+    is_client: bool,
+) -> TLSMemoryBIOFactory:
+    """A factory whose connections speak TLS, around one whose protocols are links."""
+    wrapped = TLSMemoryBIOFactory(creator, is_client, factory, clock)
+    wrapped.noisy = False
+    return wrapped
 
 
 def explain(error: BaseException) -> str:

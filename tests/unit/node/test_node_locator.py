@@ -6,12 +6,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import NodeError, PrereqError, UnknownCall
 from ganeti.node.service import LinkFactory
 from ganeti.testing.links import LinkPair, MemoryNode
+from ganeti.wire.errors import GanetiCommand
 from ganeti.wire.node_commands import AbortFunction, ListFunctions, StartFunction, WaitForFunction
 
 
@@ -24,7 +24,7 @@ class NodeLocatorTests(SynchronousTestCase):
         self.node = MemoryNode(self.clock)
         self.pair = LinkPair(self.clock, self.node.locator)
 
-    def ask(self, command: type[amp.Command], **arguments: Any) -> Deferred[dict[str, Any]]:
+    def ask(self, command: type[GanetiCommand], **arguments: Any) -> Deferred[dict[str, Any]]:
         """Send a command."""
         asked = Deferred.fromCoroutine(self.pair.near.ask(command, **arguments))
         self.pair.flush()

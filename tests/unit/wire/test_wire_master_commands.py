@@ -51,8 +51,7 @@ class MasterCommandTests(SynchronousTestCase):
         )
         self.assertEqual(
             transport.value(),
-            b'\x00\x07_answer\x00\x011\x00\x06result\x00\x16[["node"],null,null]'.replace(b"\x16", b"\x14")
-            + b"\x00\x00",
+            b'\x00\x06result\x00\x14[["node"],null,null]\x00\x07_answer\x00\x011\x00\x00',
         )
 
     def test_long_query(self) -> None:
