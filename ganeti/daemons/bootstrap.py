@@ -20,6 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ganeti.cli.client import Client
+from ganeti.cli.errors import CommandError, MasterError
 from ganeti.daemons import control
 from ganeti.daemons.cluster_files import create_secrets, node_files, write_master_files, write_node_files
 from ganeti.daemons.options import ROOT_VARIABLE
@@ -341,7 +342,7 @@ def main(arguments: Sequence[str]) -> int:
             f"error type: {error.code}, error details:\n{error}\n"
         )
         return 1
-    except GanetiError as error:
+    except (GanetiError, MasterError, CommandError) as error:
         sys.stderr.write(f"Failure: command execution error:\n{error}\n")
         return 1
     return 0

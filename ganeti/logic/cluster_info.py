@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import struct
 from typing import Any
 
 import msgspec
@@ -60,12 +62,17 @@ _COPIED = (
 )
 
 
+def own_architecture() -> tuple[str, str]:
+    """Word size and machine of this computer in the established words: ("64bits", "x86_64")."""
+    return f"{struct.calcsize('P') * 8}bits", platform.machine()
+
+
 def cluster_info(cluster: Cluster, *, architecture: tuple[str, str]) -> dict[str, Any]:
     """Settings and versions.
 
     Args:
         cluster: the configuration.
-        architecture: word size and machine of the master, such as ("64bit", "x86_64").
+        architecture: word size and machine of the master, as `own_architecture` gives them.
     """
     settings = msgspec.to_builtins(cluster.settings)
     settings["primary_ip_version"] = 6 if cluster.settings.primary_ip_family == 10 else 4

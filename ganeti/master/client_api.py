@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -14,7 +13,7 @@ from zope.interface import implementer
 
 from ganeti.errors import JobLost
 from ganeti.interfaces import IConfig, IQueries
-from ganeti.logic.cluster_info import cluster_info
+from ganeti.logic.cluster_info import cluster_info, own_architecture
 from ganeti.logic.tags import tags_of
 from ganeti.master import client_requests as requests
 from ganeti.master.client_requests import read
@@ -83,8 +82,7 @@ class MasterApi:
 
     def cluster_info(self) -> dict[str, Any]:
         """Settings and versions."""
-        architecture = (platform.architecture()[0], platform.machine())
-        return cluster_info(self.config.current(), architecture=architecture)
+        return cluster_info(self.config.current(), architecture=own_architecture())
 
     async def in_slices(self, result: Any) -> Any:
         """An answer whose rows are encoded already, some at a time, if there are many."""

@@ -5,7 +5,6 @@ Rows are walked in slices, so that a query of a large cluster keeps nobody waiti
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from zope.interface import implementer
 
 from ganeti.errors import ErrorCode, PrereqError
 from ganeti.interfaces import IConfig, INodes, IQueries
+from ganeti.logic.cluster_info import own_architecture
 from ganeti.logic.fields import group, instance, node
 from ganeti.logic.fields.base import Absent, Field, Status, Table, unknown_definition
 from ganeti.logic.fields.others import (
@@ -227,7 +227,7 @@ class Queries:
     def _cluster_row(self, cluster: Cluster) -> ClusterRow:
         return ClusterRow(
             cluster=cluster,
-            architecture=(platform.architecture()[0], platform.machine()),
+            architecture=own_architecture(),
             drain_flag=self._queue.is_drained if self._queue is not None else False,
             watcher_pause=self._pause.until(),
         )

@@ -49,12 +49,22 @@ def _write_node(layout: Layout, node: VirtualNode, hosts: str) -> None:
     _write(paths.file_storage_paths, f"{layout.shared_dir}\n{layout.file_dir}\n")
     _write(paths.node_setup_script, _delivery_script(layout))
     os.chmod(paths.node_setup_script, 0o755)
+    shell = f"{paths.conf_dir}/node-shell"
+    _write(shell, _SHELL_SCRIPT.format(path=checkout(), python=sys.executable, directory=layout.directory))
+    os.chmod(shell, 0o755)
     for name in ("noop", "tiny"):
         source = os.path.join(checkout(), "examples", "os", name)
         target = f"{paths.root}/srv/ganeti/os/{name}"
         if os.path.isdir(source) and not os.path.lexists(target):
             # A copy, as a link would lead out of the node's own tree.
             shutil.copytree(source, target)
+
+
+_SHELL_SCRIPT = """#!/bin/sh
+# Runs a command on a node of this virtual cluster, where real ones use SSH.
+node=$1; shift
+PYTHONPATH='{path}' exec '{python}' -m ganeti.vcluster.main exec '{directory}' -n "$node" -- "$@"
+"""
 
 
 def _delivery_script(layout: Layout) -> str:

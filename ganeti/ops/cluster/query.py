@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
-from ganeti.logic.cluster_info import cluster_info
+from ganeti.logic.cluster_info import cluster_info, own_architecture
 from ganeti.ops.base import Context, OpCode, Operation
 
 
@@ -18,4 +17,4 @@ class QueryClusterOperation(Operation[QueryCluster, None, dict[str, Any]]):
 
     async def run(self, ctx: Context, facts: None) -> dict[str, Any]:
         """The established dictionary."""
-        return cluster_info(ctx.cluster, architecture=(platform.architecture()[0], platform.machine()))
+        return cluster_info(ctx.cluster, architecture=own_architecture())

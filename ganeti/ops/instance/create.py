@@ -146,6 +146,7 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
     look at.
     """
 
+    aliases = ("OP_CREATE_INSTANCE",)
     hooks = Hooks("instance-add", HookTarget.INSTANCE)
     routes = (Route(method="POST", path="/2/instances", query=("dry_run",)),)
     commands = (

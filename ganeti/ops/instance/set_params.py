@@ -154,15 +154,12 @@ class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Ch
             lambda cluster: put_instance(cluster, facts.new),
             reason=f"parameters of {facts.new.name} change",
         )
-        if facts.running is not None and (self.op.beparams or self.op.hvparams):
-            ctx.feedback.info("Please don't forget that most parameters take effect only at the next start")
         return self._report()
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """The instance with its new memory and processors."""
         instance = self._instance(cluster)
-        merged = {**instance.beparams, **expand_memory(self.op.beparams)}
-        own = {name: value for name, value in merged.items() if value != RESET}
+        own = BACKEND.merge(instance.beparams, expand_memory(self.op.beparams))
         return instance_env(cluster, replace(instance, beparams=own))
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
