@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,7 +51,7 @@ def makeService(options: NetworkOptions) -> IService:
         reactor,
         reader,
         key,
-        options["bind"] or default_address(paths),
+        (options["bind"] or default_address(paths)).split(","),
         PORT if options["port"] is None else options["port"],
         Upkeep.of("ganeti-confd", options, reload=reader.look_soon),
         clock=WallClock(),
@@ -63,7 +63,7 @@ def build(
     reactor: Any,
     reader: ConfigReader,
     key: bytes,
-    address: str,
+    addresses: Sequence[str],
     port: int,
     upkeep: IService,
     *,
@@ -71,9 +71,11 @@ def build(
     on_failure: Callable[[Failure], None],
 ) -> IService:
     """The parts of the daemon, in the order in which they need each other."""
-    protocol = ConfdProtocol(clock, key, partial(_answer, reader))
-    socket = ConfdService(reactor, address, port, protocol)
-    return OrderedService([upkeep, reader, socket], on_failure=on_failure, on_started=ready)
+    sockets = [
+        ConfdService(reactor, address, port, ConfdProtocol(clock, key, partial(_answer, reader)))
+        for address in addresses
+    ]
+    return OrderedService([upkeep, reader, *sockets], on_failure=on_failure, on_started=ready)
 
 
 def _answer(reader: ConfigReader, request: Request) -> Reply:

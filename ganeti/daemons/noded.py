@@ -44,7 +44,7 @@ def makeService(options: NetworkOptions) -> IService:
     addresses = (options["bind"] or default_address(paths)).split(",")
     port = PORT if options["port"] is None else options["port"]
     endpoints = [server_endpoint(reactor, address, port) for address in addresses]
-    upkeep = Upkeep("ganeti-noded", paths, debug=bool(options["debug"]), to_file=options["syslog"] != "only")
+    upkeep = Upkeep.of("ganeti-noded", options)
     return build(reactor, paths, identity, endpoints, tls, upkeep, on_failure=end(reactor))
 
 

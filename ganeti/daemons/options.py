@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import Any, ClassVar
 
@@ -57,7 +58,16 @@ class NetworkOptions(DaemonOptions):
             "bind",
             "b",
             None,
-            "Address to listen on; default: all, of the cluster's IP version. Several for noded: A,B.",
+            "Address to listen on, or several: A,B; default: all, of the cluster's IP version.",
         ],
         ["port", "p", None, "Port to listen on", port_number],
     ]
+
+    def postOptions(self) -> None:
+        """Refuse what is no address."""
+        super().postOptions()
+        for address in self["bind"].split(",") if self["bind"] else ():
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise usage.UsageError(f"--bind takes IP addresses, and {address!r} is none") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
@@ -51,10 +51,11 @@ def makeService(options: Options) -> IService:
         raise refuse(str(error), EXIT_NOT_CLUSTER) from error
     gate = Gate(paths.rapi_users_file, deferToThread, is_closed=bool(options["require-authentication"]))
     gate.reload()
+    addresses = (options["bind"] or default_address(paths)).split(",")
     port = PORT if options["port"] is None else options["port"]
     return build(
         reactor,
-        server_endpoint(reactor, options["bind"] or default_address(paths), port),
+        [server_endpoint(reactor, address, port) for address in addresses],
         UNIXClientEndpoint(reactor, paths.master_socket),
         tls,
         gate,
@@ -65,7 +66,7 @@ def makeService(options: Options) -> IService:
 
 def build(
     reactor: Any,
-    endpoint: IStreamServerEndpoint,
+    endpoints: Sequence[IStreamServerEndpoint],
     master_endpoint: IStreamClientEndpoint,
     tls: CertificateOptions | None,
     gate: Gate,
@@ -75,8 +76,9 @@ def build(
 ) -> IService:
     """The parts of the daemon, in the order in which they need each other."""
     master = MasterLink(reactor, master_endpoint)
-    web = WebService(reactor, endpoint, App(Routes(info_routes(master)), gate), tls)
-    return OrderedService([upkeep, master, web], on_failure=on_failure, on_started=ready)
+    app = App(Routes(info_routes(master)), gate)
+    web = [WebService(reactor, endpoint, app, tls) for endpoint in endpoints]
+    return OrderedService([upkeep, master, *web], on_failure=on_failure, on_started=ready)
 
 
 def _tls(paths: Paths) -> CertificateOptions:
