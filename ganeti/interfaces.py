@@ -537,6 +537,9 @@ class IAllocation(Interface):
             PrereqError: insufficient_resources: nothing fits; says why.
         """
 
+    def document(request: AllocationRequest, *, cluster: Cluster) -> Awaitable[str]:
+        """The established JSON that an external allocator would get for a request now."""
+
     def exists(name: str) -> Awaitable[bool]:
         """Whether this is a plugin or an external program on the master."""
 

@@ -77,6 +77,20 @@ class Allocation:
         paths = [f"{directory}/{name}" for directory in self._program_directories]
         return PLUGIN_NAME.match(name) is not None and any(os.access(path, os.X_OK) for path in paths)
 
+    async def document(self, request: AllocationRequest, *, cluster: Cluster) -> str:
+        """What an external program would get; see `IAllocation`."""
+        view = await self._view(request, cluster, None)
+        external = self._external()
+        if external is None:
+            raise AllocatorError("no plugin for external allocators is installed")
+        text: str = await self._run_in_thread(lambda: external.encode(request, view))
+        return text
+
+    def _external(self) -> Any:
+        return next(
+            (one for one in self._plugins.iallocators.values() if IExternalAllocators.providedBy(one)), None
+        )
+
     async def solve(
         self,
         name: str,
@@ -121,9 +135,7 @@ class Allocation:
         return solution
 
     async def _ask_program(self, name: str, request: AllocationRequest, view: ClusterView) -> Solution:
-        external = next(
-            (one for one in self._plugins.iallocators.values() if IExternalAllocators.providedBy(one)), None
-        )
+        external = self._external()
         if external is None or not PLUGIN_NAME.match(name):
             known = ", ".join(sorted(self._plugins.iallocators))
             raise AllocatorError(f"there is no allocator {name!r}; built in are: {known}")
