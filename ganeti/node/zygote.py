@@ -26,8 +26,9 @@ from collections import deque
 
 import msgspec
 
+from ganeti.model.calls.system import Version
 from ganeti.node.backend import execution
-from ganeti.node.backend.registry import NodeWorld, load_all
+from ganeti.node.backend.registry import NodeWorld, functions, load_all
 
 CONTROL_FD = 3
 CALL = struct.Struct("!Q")
@@ -211,7 +212,20 @@ def build_world(setup: ZygoteSetup) -> NodeWorld:
     load_all()
     for module in setup.modules:
         importlib.import_module(module)
-    return NodeWorld(host=Host(Paths(setup.root), setup.node_name), plugins=discover())
+    world = NodeWorld(host=Host(Paths(setup.root), setup.node_name), plugins=discover())
+    _warm_up(world)
+    return world
+
+
+def _warm_up(world: NodeWorld) -> None:
+    """Do here, once, what each function process would do first: work out how calls are decoded."""
+    for registered in functions().values():
+        msgspec.json.Decoder(registered.call)
+        msgspec.json.Decoder(registered.call.result_type())
+    version = execution.FunctionRequest(
+        name=Version.function(), args=msgspec.Raw(msgspec.json.encode(Version()))
+    )
+    execution.answer_to(msgspec.json.encode(version), world)
 
 
 def main() -> None:
