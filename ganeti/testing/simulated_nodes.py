@@ -1,0 +1,316 @@
+"""Nodes that follow the rules: what runs where, which disks exist and are open, how much memory is left.
+
+    nodes = FakeNodes()
+    model = SimulatedNodes(nodes, cluster)       # as the configuration says it should be
+    model.running["node1.example.com"]           # {'inst1.example.com': RunningInstance(...)}
+    model.break_call(InstanceStart, "kvm is gone", node="node2")
+
+A call against the rules fails as it would on a node: an instance does not start while one of its
+disks is closed, data is not created twice, nothing migrates to a node that did not prepare for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from ganeti.errors import BlockDeviceError, GanetiError, HypervisorError, InvalidOperatingSystem
+from ganeti.model.calls.base import NodeCall
+from ganeti.model.calls.disks import (
+    DiskAssemble,
+    DiskCreate,
+    DiskRemove,
+    DiskShutdown,
+    DiskSizes,
+    OpenDisk,
+)
+from ganeti.model.calls.instances import (
+    AcceptInstance,
+    AllInstancesInfo,
+    ConsoleInfo,
+    FinalizeMigrationSource,
+    FinalizeMigrationTarget,
+    InstanceConsoleInfo,
+    InstanceInfo,
+    InstanceMigratable,
+    InstanceMigrate,
+    InstanceMigrationStatus,
+    InstanceReboot,
+    InstanceShutdown,
+    InstanceStart,
+    MigrationCancel,
+    MigrationInfo,
+    MigrationProgress,
+    RunningInstance,
+    RunState,
+)
+from ganeti.model.calls.os import InstanceOsAdd, OsValidate
+from ganeti.model.calls.system import (
+    NodeCapacity,
+    NodeInfo,
+    NodeInfoResult,
+    NodePowercycle,
+    Version,
+    VersionResult,
+)
+from ganeti.model.cluster import Cluster
+from ganeti.model.disk import TRAITS, Disk, Mirroring
+from ganeti.model.filled import FilledInstance, beparams_of
+from ganeti.model.ids import DiskId
+from ganeti.model.instance import AdminState
+from ganeti.model.node import Node
+from ganeti.testing.nodes import FakeNodes
+from ganeti.version import PROTOCOL_VERSION, RELEASE
+
+MIB = 1024 * 1024
+MEMORY_DOM0 = 1024
+
+
+class SimulatedNodes:
+    """The state of all nodes, and answers by which it changes.
+
+    Args:
+        nodes: gets the answers.
+        cluster: instances that are up run, their disks exist and are open.
+        memory_mib: of each node.
+        oses: definitions that every node has.
+    """
+
+    def __init__(
+        self,
+        nodes: FakeNodes,
+        cluster: Cluster,
+        *,
+        memory_mib: int = 65536,
+        oses: tuple[str, ...] = ("noop",),
+    ) -> None:
+        self.nodes = nodes
+        self.memory_mib = memory_mib
+        self.oses = oses
+        self.running: dict[str, dict[str, RunningInstance]] = {}
+        """By name of node and instance."""
+        self.data: dict[str, set[DiskId]] = {}
+        """Disks that exist, by name of node; of external storage under the name `shared`."""
+        self.open: dict[str, set[DiskId]] = {}
+        """Disks that are open, by name of node."""
+        self.installed: list[str] = []
+        """Instances whose OS was installed, in order."""
+        self.accepting: dict[str, set[str]] = {}
+        """Instances that a node is prepared to receive."""
+        self.migration_status = "completed"
+        """How a migration ends."""
+        self.polls = 0
+        """Polls before it ends."""
+        self.hv_versions: dict[str, str] = {}
+        """By name of node."""
+        self._populate(cluster)
+        for call, answer in self._answers().items():
+            nodes.answer(call, answer)
+
+    def break_call(
+        self, call: type[NodeCall[Any]], error: GanetiError | str, node: Node | None = None
+    ) -> None:
+        """Let a function fail, on one node or on all."""
+        failure = HypervisorError(error) if isinstance(error, str) else error
+        self.nodes.answer(call, failure, node=None if node is None else node.uuid)
+
+    def repair_call(self, call: type[NodeCall[Any]]) -> None:
+        """Let a function that was broken everywhere work again."""
+        self.nodes.answer(call, self._answers()[call])
+
+    def run(self, node: str, name: str, *, memory: int = 128, state: RunState = RunState.RUNNING) -> None:
+        """Let an instance be there, whatever the configuration says."""
+        self.running.setdefault(node, {})[name] = RunningInstance(
+            name=name, memory=memory, vcpus=1, state=state
+        )
+
+    def stop(self, node: str, name: str) -> None:
+        """Let an instance be gone."""
+        del self.running[node][name]
+
+    def where(self, name: str) -> dict[str, RunState]:
+        """Nodes that have an instance, and its state there."""
+        return {node: found[name].state for node, found in self.running.items() if name in found}
+
+    def opened(self, disk: DiskId) -> set[str]:
+        """Names of nodes on which a disk is open."""
+        return {node for node, disks in self.open.items() if disk in disks}
+
+    def stored(self, disk: DiskId) -> set[str]:
+        """Where the data of a disk is."""
+        return {node for node, disks in self.data.items() if disk in disks}
+
+    def _populate(self, cluster: Cluster) -> None:
+        for instance in cluster.instances.values():
+            for disk in cluster.disks_of(instance):
+                for uuid in disk.nodes or (instance.primary_node,):
+                    name = cluster.nodes[uuid].name
+                    self.data.setdefault(_place(disk, name), set()).add(disk.uuid)
+                    if instance.disks_active:
+                        self.open.setdefault(name, set()).add(disk.uuid)
+            if instance.admin_state is AdminState.UP:
+                memory = beparams_of(cluster.settings, instance.beparams).maxmem
+                self.run(cluster.nodes[instance.primary_node].name, instance.name, memory=memory)
+
+    def _answers(self) -> Mapping[type[NodeCall[Any]], Any]:
+        return {
+            Version: VersionResult(protocol=PROTOCOL_VERSION, release=RELEASE),
+            NodeInfo: self._info,
+            NodePowercycle: lambda node, call: f"{node.name} reboots",
+            InstanceInfo: lambda node, call: self.running.get(node.name, {}).get(call.name),
+            AllInstancesInfo: lambda node, call: self.running.get(node.name, {}),
+            InstanceStart: self._start,
+            InstanceShutdown: self._shutdown,
+            InstanceReboot: self._reboot,
+            InstanceConsoleInfo: lambda node, call: {
+                one.name: ConsoleInfo(instance=one.name, kind="ssh", host=node.name) for one in call.instances
+            },
+            InstanceMigratable: lambda node, call: self._running(node, call.instance),
+            MigrationInfo: lambda node, call: f"started on {node.name}",
+            AcceptInstance: self._accept,
+            InstanceMigrate: self._migrate,
+            InstanceMigrationStatus: self._progress,
+            MigrationCancel: None,
+            FinalizeMigrationSource: self._finish_source,
+            FinalizeMigrationTarget: self._finish_target,
+            DiskCreate: self._create,
+            DiskRemove: self._remove,
+            DiskAssemble: self._assemble,
+            DiskShutdown: self._close,
+            DiskSizes: lambda node, call: tuple(self._size(node, disk) for disk in call.disks),
+            OsValidate: self._validate_os,
+            InstanceOsAdd: self._install,
+        }
+
+    # --- facts
+
+    def _info(self, node: Node, call: NodeInfo) -> NodeInfoResult:
+        used = sum(one.memory for one in self.running.get(node.name, {}).values())
+        capacity = NodeCapacity(
+            memory_total=self.memory_mib,
+            memory_free=self.memory_mib - MEMORY_DOM0 - used,
+            memory_dom0=MEMORY_DOM0,
+            cpu_total=16,
+            hv_version=self.hv_versions.get(node.name),
+        )
+        return NodeInfoResult(
+            boot_id=f"boot-{node.name}", storage=(), hypervisors=dict.fromkeys(call.hypervisors, capacity)
+        )
+
+    def _running(self, node: Node, instance: FilledInstance) -> None:
+        if instance.name not in self.running.get(node.name, {}):
+            raise HypervisorError(f"instance {instance.name} does not run on {node.name}")
+
+    def _validate_os(self, node: Node, call: OsValidate) -> bool:
+        if call.name.partition("+")[0] in self.oses:
+            return True
+        if call.required:
+            raise InvalidOperatingSystem(f"there is no OS {call.name} on {node.name}")
+        return False
+
+    # --- instances
+
+    def _need_open(self, node: Node, instance: FilledInstance) -> None:
+        closed = [disk for disk in instance.disks if disk.uuid not in self.open.get(node.name, set())]
+        if closed:
+            raise HypervisorError(f"{closed[0].iv_name} of {instance.name} is not open on {node.name}")
+
+    def _start(self, node: Node, call: InstanceStart) -> None:
+        instance = call.instance
+        if instance.name in self.running.get(node.name, {}):
+            return
+        self._need_open(node, instance)
+        state = RunState.PAUSED if call.paused else RunState.RUNNING
+        self.run(node.name, instance.name, memory=instance.beparams.maxmem, state=state)
+
+    def _shutdown(self, node: Node, call: InstanceShutdown) -> None:
+        self.running.get(node.name, {}).pop(call.instance.name, None)
+
+    def _reboot(self, node: Node, call: InstanceReboot) -> None:
+        self._running(node, call.instance)
+        self._need_open(node, call.instance)
+
+    def _install(self, node: Node, call: InstanceOsAdd) -> None:
+        self._need_open(node, call.instance)
+        self.installed.append(call.instance.name)
+
+    # --- migration
+
+    def _accept(self, node: Node, call: AcceptInstance) -> str:
+        self._need_open(node, call.instance)
+        self.accepting.setdefault(node.secondary_ip, set()).add(call.instance.name)
+        self.run(node.name, call.instance.name, state=RunState.MIGRATING_IN)
+        return f"{node.secondary_ip}:8102"
+
+    def _migrate(self, node: Node, call: InstanceMigrate) -> None:
+        self._running(node, call.instance)
+        name = call.instance.name
+        if name not in self.accepting.get(call.target_ip, set()) or not call.endpoint.startswith(
+            call.target_ip
+        ):
+            raise HypervisorError(f"nobody listens for {name} at {call.target_ip}")
+
+    def _progress(self, node: Node, call: InstanceMigrationStatus) -> MigrationProgress:
+        if self.polls:
+            self.polls -= 1
+            return MigrationProgress(status="active", transferred_ram=50, total_ram=100)
+        if self.migration_status == "completed":
+            self._set_state(node, call.instance.name, RunState.MIGRATED_AWAY)
+        return MigrationProgress(status=self.migration_status, error="the line is dead")
+
+    def _finish_source(self, node: Node, call: FinalizeMigrationSource) -> None:
+        if call.success:
+            self.running.get(node.name, {}).pop(call.instance.name, None)
+        elif call.instance.name in self.running.get(node.name, {}):
+            self._set_state(node, call.instance.name, RunState.RUNNING)
+
+    def _finish_target(self, node: Node, call: FinalizeMigrationTarget) -> None:
+        if call.success:
+            self._running(node, call.instance)
+            self._set_state(node, call.instance.name, RunState.RUNNING)
+        else:
+            self.running.get(node.name, {}).pop(call.instance.name, None)
+
+    def _set_state(self, node: Node, name: str, state: RunState) -> None:
+        found = self.running[node.name]
+        found[name] = replace(found[name], state=state)
+
+    # --- disks
+
+    def _create(self, node: Node, call: DiskCreate) -> None:
+        data = self.data.setdefault(_place(call.disk, node.name), set())
+        if call.disk.uuid in data:
+            raise BlockDeviceError(f"disk {call.disk.iv_name} exists on {node.name} already")
+        data.add(call.disk.uuid)
+
+    def _remove(self, node: Node, call: DiskRemove) -> None:
+        if call.disk.uuid in self.open.get(node.name, set()):
+            raise BlockDeviceError(f"disk {call.disk.iv_name} is in use on {node.name}")
+        self.data.setdefault(_place(call.disk, node.name), set()).discard(call.disk.uuid)
+
+    def _assemble(self, node: Node, call: DiskAssemble) -> OpenDisk:
+        if call.disk.uuid not in self.data.get(_place(call.disk, node.name), set()):
+            raise BlockDeviceError(f"disk {call.disk.iv_name} is missing on {node.name}")
+        self.open.setdefault(node.name, set()).add(call.disk.uuid)
+        return OpenDisk(path=f"/dev/{call.disk.uuid}", size=call.disk.size)
+
+    def _close(self, node: Node, call: DiskShutdown) -> None:
+        if call.instance and self._is_used(node, call.instance):
+            raise BlockDeviceError(f"{call.instance} runs on {node.name} and uses {call.disk.iv_name}")
+        self.open.setdefault(node.name, set()).discard(call.disk.uuid)
+
+    def _is_used(self, node: Node, name: str) -> bool:
+        found = self.running.get(node.name, {}).get(name)
+        return found is not None and found.state is not RunState.MIGRATED_AWAY
+
+    def _size(self, node: Node, disk: Disk) -> int | None:
+        exists = disk.uuid in self.data.get(_place(disk, node.name), set())
+        return disk.size * MIB if exists else None
+
+
+def _place(disk: Disk, node: str) -> str:
+    traits = TRAITS.get(disk.dev_type)
+    is_shared = traits is not None and traits.mirroring is Mirroring.EXTERNAL
+    return "shared" if is_shared else node
