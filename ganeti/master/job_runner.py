@@ -257,6 +257,7 @@ class JobRunner:
         return await self._find_status(job) if live is None else job_status(live.visible)
 
     async def _execute(self, live: LiveJob, index: int, op: OpCode) -> None:
+        begun = self._clock.seconds()
         priority = live.job.ops[index].priority
         execution = Execution(
             job_id=live.id,
@@ -278,10 +279,12 @@ class JobRunner:
         except CancelledError:
             self._cancelled(live)
         except GanetiError as error:
-            self.log.info("job {job}: {op} failed: {error}", job=live.id, op=op.op_id(), error=error)
+            self.log.info("{op} failed: {error}", op=op.op_id(), error=error)
             self._table.put(live, failed(live.job, error, self._clock.seconds()))
         else:
-            self._table.put(live, succeeded(live.job, result, self._clock.seconds()))
+            now = self._clock.seconds()
+            self._table.put(live, succeeded(live.job, result, now))
+            self.log.info("{op} done after {seconds:.1f} s", op=op.op_id(), seconds=now - begun)
             self._next_opcode(live)
 
     async def _started(self, live: LiveJob) -> None:
@@ -327,7 +330,7 @@ class JobRunner:
         assert index is not None
         live.attempts, priority = live.attempts.after_failure(live.job.ops[index].priority)
         self._table.put(live, deferred(live.job, priority))
-        self.log.debug("job {job} goes back to the queue: {reason}", job=live.id, reason=str(later))
+        self.log.debug("back to the queue: {reason}", reason=str(later))
         if later.delay_s:
             self._delayed[live.id] = self._reactor.callLater(later.delay_s, self._delay_over, live)
         else:
