@@ -17,11 +17,19 @@ from ganeti.model.ids import InstanceId, NodeId
 from ganeti.model.instance import AdminState, Instance
 from ganeti.model.locks import LockPlan
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
-from ganeti.ops.instance.common import hook_env, hook_nodes, instance_of, require_memory, require_target
+from ganeti.ops.instance.common import hook_nodes, instance_of, require_memory, require_target
 from ganeti.ops.instance.live_migration import close_on_node
 from ganeti.ops.instance.shutdown import stop_on_primary
 from ganeti.ops.instance.startup import start_on_primary
-from ganeti.ops.instance.target import TargetWish, choose_target, mirroring_of, move_locks, policy_problems
+from ganeti.ops.instance.target import (
+    TargetWish,
+    choose_target,
+    mirroring_of,
+    move_env,
+    move_locks,
+    policy_problems,
+    wished_nodes,
+)
 from ganeti.ops.kinds import INSTANCE, NODE, SECONDS
 from ganeti.ops.steps import capacity_of, missing_bridges
 
@@ -126,26 +134,19 @@ class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """The instance, and where it goes as far as the opcode says."""
-        instance = self._instance(cluster)
-        wanted = self.op.target_node_uuid or self.op.target_node
-        return hook_env(
+        return move_env(
             cluster,
-            instance,
+            self._instance(cluster),
+            self._wish(),
             IGNORE_CONSISTENCY=self.op.ignore_consistency,
             SHUTDOWN_TIMEOUT=self.op.shutdown_timeout,
             FAILOVER_CLEANUP=self.op.cleanup,
-            OLD_PRIMARY=cluster.nodes[instance.primary_node].name,
-            OLD_SECONDARY="",
-            NEW_PRIMARY=cluster.node(wanted).name if wanted else "",
-            NEW_SECONDARY="",
         )
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
         """Before: master, secondaries and target; after: also the primary."""
         instance = self._instance(cluster)
-        wanted = self.op.target_node_uuid or self.op.target_node
-        others = (cluster.node(wanted).uuid,) if wanted else ()
-        everywhere = hook_nodes(cluster, instance, *others).post
+        everywhere = hook_nodes(cluster, instance, *wished_nodes(cluster, self._wish())).post
         master = cluster.settings.master_node
         pre = tuple(node for node in everywhere if node != instance.primary_node or node == master)
         return HookNodes(pre=pre, post=everywhere)

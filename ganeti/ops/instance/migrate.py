@@ -25,7 +25,6 @@ from ganeti.model.instance import AdminState, Instance
 from ganeti.model.locks import LockPlan
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
 from ganeti.ops.instance.common import (
-    hook_env,
     hook_nodes,
     instance_of,
     require_memory,
@@ -35,7 +34,15 @@ from ganeti.ops.instance.common import (
 )
 from ganeti.ops.instance.failover import fail_over
 from ganeti.ops.instance.live_migration import Migration, close_on_node
-from ganeti.ops.instance.target import TargetWish, choose_target, mirroring_of, move_locks, policy_problems
+from ganeti.ops.instance.target import (
+    TargetWish,
+    choose_target,
+    mirroring_of,
+    move_env,
+    move_locks,
+    policy_problems,
+    wished_nodes,
+)
 from ganeti.ops.kinds import INSTANCE, NODE
 from ganeti.ops.steps import capacity_of, missing_bridges, running_on, where_running
 
@@ -156,7 +163,7 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
                 f"{'; '.join(problems)} (--ignore-ipolicy goes on all the same)",
                 code=ErrorCode.STATE,
             )
-        if facts.running is None and not self._falls_back(cluster, facts):
+        if not self._runs(facts) and not self._falls_back(cluster, facts):
             raise PrereqError(
                 f"instance {instance.name} does not run on {cluster.nodes[instance.primary_node].name}; "
                 "only running instances can be migrated (failover moves the others)",
@@ -181,31 +188,28 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """The instance, and where it goes as far as the opcode says."""
-        instance = self._instance(cluster)
-        wanted = self.op.target_node_uuid or self.op.target_node
-        return hook_env(
+        return move_env(
             cluster,
-            instance,
+            self._instance(cluster),
+            self._wish(),
             MIGRATE_LIVE=self.op.mode != "non-live" and self.op.live is not False,
             MIGRATE_CLEANUP=self.op.cleanup,
             ALLOW_RUNTIME_CHANGES=self.op.allow_runtime_changes,
-            OLD_PRIMARY=cluster.nodes[instance.primary_node].name,
-            OLD_SECONDARY="",
-            NEW_PRIMARY=cluster.node(wanted).name if wanted else "",
-            NEW_SECONDARY="",
         )
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
         """Master, the instance's nodes and the target."""
-        wanted = self.op.target_node_uuid or self.op.target_node
-        others = (cluster.node(wanted).uuid,) if wanted else ()
-        return hook_nodes(cluster, self._instance(cluster), *others)
+        return hook_nodes(cluster, self._instance(cluster), *wished_nodes(cluster, self._wish()))
+
+    def _runs(self, facts: MigrateFacts) -> bool:
+        # A guest that switched itself off has no state that could be sent.
+        return facts.running is not None and facts.running.state is not RunState.SHUTDOWN
 
     def _falls_back(self, cluster: Cluster, facts: MigrateFacts) -> bool:
         instance = self._instance(cluster)
         if beparams_of(cluster.settings, instance.beparams).always_failover:
             return True
-        return self.op.allow_failover and (facts.running is None or instance.admin_state is not AdminState.UP)
+        return self.op.allow_failover and (not self._runs(facts) or instance.admin_state is not AdminState.UP)
 
     def _check_versions(self, cluster: Cluster, facts: MigrateFacts) -> None:
         here, there = facts.source_capacity, facts.target_capacity

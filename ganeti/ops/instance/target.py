@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from ganeti.errors import ErrorCode, OperationFailed, PrereqError
@@ -14,6 +16,7 @@ from ganeti.model.instance import Instance
 from ganeti.model.ipolicy import violations
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, exclusive
 from ganeti.ops.base import Context
+from ganeti.ops.instance.common import hook_env
 
 USE_DEFAULT = "."
 """Name that means the cluster's default allocator."""
@@ -116,6 +119,29 @@ async def _ask_allocator(ctx: Context, instance: Instance, name: str | None) -> 
         f"Selected node for instance {instance.name} via iallocator {allocator}: {cluster.nodes[target].name}"
     )
     return target
+
+
+def move_env(cluster: Cluster, instance: Instance, wish: TargetWish, **more: object) -> Mapping[str, str]:
+    """Variables for hooks: the instance, where it is and where it goes as far as the opcode says."""
+    return hook_env(
+        cluster,
+        instance,
+        OLD_PRIMARY=cluster.nodes[instance.primary_node].name,
+        OLD_SECONDARY=_first_secondary(cluster, instance),
+        NEW_PRIMARY=cluster.node(wish.node).name if wish.node else "",
+        NEW_SECONDARY="",
+        **more,
+    )
+
+
+def _first_secondary(cluster: Cluster, instance: Instance) -> str:
+    secondaries = cluster.secondary_nodes(instance)
+    return cluster.nodes[secondaries[0]].name if secondaries else ""
+
+
+def wished_nodes(cluster: Cluster, wish: TargetWish) -> tuple[NodeId, ...]:
+    """The target, if the opcode names one."""
+    return (cluster.node(wish.node).uuid,) if wish.node else ()
 
 
 def policy_problems(cluster: Cluster, instance: Instance, target: NodeId) -> tuple[str, ...]:

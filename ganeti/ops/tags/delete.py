@@ -8,9 +8,9 @@ from ganeti.errors import ErrorCode, PrereqError
 from ganeti.logic.tags import TagKind, tags_of, uuid_of, with_tags
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockMode, LockPlan
-from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param, Route
+from ganeti.ops.base import Context, OpCode, Operation, Param
 from ganeti.ops.kinds import TAGS
-from ganeti.ops.tags.locks import tag_locks
+from ganeti.ops.tags.common import tag_commands, tag_locks, tag_routes
 
 
 class DeleteTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_DEL"):
@@ -24,33 +24,8 @@ class DeleteTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_DEL"):
 class DeleteTagsOperation(Operation[DeleteTags, None, None]):
     """Removes tags of the cluster or of one object."""
 
-    routes = (
-        Route(method="DELETE", path="/2/tags", query=("tag", "dry_run"), fixed={"kind": "cluster"}),
-        *(
-            Route(
-                method="DELETE",
-                path=f"/2/{plural}/{{name}}/tags",
-                query=("tag", "dry_run"),
-                fixed={"kind": kind},
-            )
-            for kind, plural in (
-                ("instance", "instances"),
-                ("node", "nodes"),
-                ("nodegroup", "groups"),
-                ("network", "networks"),
-            )
-        ),
-    )
-    commands = tuple(
-        Command(
-            tool=tool,
-            name="remove-tags",
-            positional="tags",
-            arguments=Arguments.CUSTOM,
-            fixed={"kind": kind},
-        )
-        for tool, kind in (("gnt-cluster", "cluster"), ("gnt-node", "node"), ("gnt-instance", "instance"))
-    )
+    routes = tag_routes("DELETE")
+    commands = tag_commands("remove-tags", positional="tags")
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The object."""

@@ -7,8 +7,8 @@ from typing import Annotated
 from ganeti.logic.tags import TagKind, tags_of, uuid_of
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockMode, LockPlan
-from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param
-from ganeti.ops.tags.locks import tag_locks
+from ganeti.ops.base import Context, OpCode, Operation, Param
+from ganeti.ops.tags.common import tag_commands, tag_locks
 
 
 class GetTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_GET"):
@@ -26,12 +26,7 @@ class GetTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_GET"):
 class GetTagsOperation(Operation[GetTags, None, list[str]]):
     """Reads tags from the configuration."""
 
-    commands = tuple(
-        Command(
-            tool=tool, name="list-tags", positional="name", arguments=Arguments.CUSTOM, fixed={"kind": kind}
-        )
-        for tool, kind in (("gnt-cluster", "cluster"), ("gnt-node", "node"), ("gnt-instance", "instance"))
-    )
+    commands = tag_commands("list-tags", positional="name")
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """Nothing, or the object, shared."""

@@ -8,9 +8,9 @@ from ganeti.errors import PrereqError
 from ganeti.logic.tags import TagKind, check_tag, tags_of, uuid_of, with_tags
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockMode, LockPlan
-from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param, Route
+from ganeti.ops.base import Context, OpCode, Operation, Param
 from ganeti.ops.kinds import TAGS
-from ganeti.ops.tags.locks import tag_locks
+from ganeti.ops.tags.common import tag_commands, tag_locks, tag_routes
 
 
 class SetTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_SET"):
@@ -24,33 +24,8 @@ class SetTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_SET"):
 class SetTagsOperation(Operation[SetTags, None, None]):
     """Adds tags of the cluster or of one object."""
 
-    routes = (
-        Route(method="PUT", path="/2/tags", query=("tag", "dry_run"), fixed={"kind": "cluster"}),
-        *(
-            Route(
-                method="PUT",
-                path=f"/2/{plural}/{{name}}/tags",
-                query=("tag", "dry_run"),
-                fixed={"kind": kind},
-            )
-            for kind, plural in (
-                ("instance", "instances"),
-                ("node", "nodes"),
-                ("nodegroup", "groups"),
-                ("network", "networks"),
-            )
-        ),
-    )
-    commands = tuple(
-        Command(
-            tool=tool,
-            name="add-tags",
-            positional="tags",
-            arguments=Arguments.CUSTOM,
-            fixed={"kind": kind},
-        )
-        for tool, kind in (("gnt-cluster", "cluster"), ("gnt-node", "node"), ("gnt-instance", "instance"))
-    )
+    routes = tag_routes("PUT")
+    commands = tag_commands("add-tags", positional="tags")
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The object."""
