@@ -76,11 +76,14 @@ class Launcher(Service):
         self._control: _Control | None = None
         self._process: IProcessTransport | None = None
         self._launched: dict[int, _Launched] = {}
+        self._waiting: list[tuple[bytes, Watcher]] = []
+        """Calls that came while there was no zygote."""
         self._last_number = 0
         self._ready: Deferred[None] | None = None
         self._gone: Deferred[None] | None = None
         self._respawn: IDelayedCall | None = None
         self._problem = ""
+        self._was_ready = False
 
     @property
     def zygote_pid(self) -> int | None:
@@ -104,6 +107,7 @@ class Launcher(Service):
         Service.stopService(self)
         if self._respawn is not None and self._respawn.active():
             self._respawn.cancel()
+        self._refuse_waiting("the node daemon is stopping")
         gone: Deferred[None] = Deferred()
         if self._process is None:
             gone.callback(None)
@@ -122,8 +126,9 @@ class Launcher(Service):
     def launch(self, request: bytes, watcher: Watcher) -> None:
         """Start a process for a request; `watcher` hears the rest."""
         if self._control is None or self._control.transport is None:
-            problem = self._problem or "the process that starts them is being started again"
-            self._reactor.callLater(0, watcher.ended, f"it could not be started: {problem}")
+            self._waiting.append((request, watcher))
+            if not self.running:
+                self._refuse_waiting("the node daemon is stopping")
             return
         self._last_number += 1
         ours, theirs = socket.socketpair()
@@ -191,6 +196,7 @@ class Launcher(Service):
         self.log.error("the process that starts functions ended ({how}); starting it again", how=how)
         if self._ready is not None:
             ready, self._ready = self._ready, None
+            self._refuse_waiting(self._problem or how)
             ready.errback(
                 GanetiError(
                     f"node functions cannot be loaded: {self._problem or how}; the log has the details"
@@ -198,10 +204,11 @@ class Launcher(Service):
             )
             return
         if self.running:
-            self._respawn = self._reactor.callLater(_RESPAWN_S if self._problem else 0, self._spawn)
+            self._respawn = self._reactor.callLater(0 if self._was_ready else _RESPAWN_S, self._spawn)
 
     def _is_ready(self) -> None:
         self._problem = ""
+        self._was_ready = True
         if self._ready is not None:
             ready, self._ready = self._ready, None
             ready.callback(None)
@@ -225,6 +232,15 @@ class Launcher(Service):
         setup = msgspec.json.encode(self._setup)
         assert self._control.transport is not None
         self._control.transport.write(FRAME.pack(len(setup)) + setup)
+        self._was_ready = False
+        waiting, self._waiting = self._waiting, []
+        for request, watcher in waiting:
+            self.launch(request, watcher)
+
+    def _refuse_waiting(self, problem: str) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _request, watcher in waiting:
+            self._reactor.callLater(0, watcher.ended, f"it could not be started: {problem}")
 
     def _adopt(self, connection: socket.socket, protocol: TwistedProtocol) -> None:
         # The reactor works on a copy of the descriptor.

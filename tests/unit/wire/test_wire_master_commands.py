@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,6 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti.cli.client import chunks, encode_box, joined
 from ganeti.testing.links import LinkPair
 from ganeti.wire import master_commands
 from ganeti.wire.link import Link
@@ -61,6 +63,15 @@ class MasterCommandTests(SynchronousTestCase):
         asked = Deferred.fromCoroutine(pair.near.ask(Query, args=names, request_id="r1", trace="7"))
         pair.flush()
         self.assertEqual(self.successResultOf(asked), {"result": [names, "r1", "7"]})
+
+    def test_client_of_the_command_line(self) -> None:
+        """What the standard-library client writes is understood, and it understands the answer."""
+        names = [f"instance{number}" for number in range(10_000)]
+        link, transport = Link(Clock(), Locator(), has_keepalive=False), StringTransport()
+        link.makeConnection(transport)
+        link.dataReceived(encode_box({b"_ask": b"1", b"_command": b"Query", **chunks(b"args", names)}))
+        (answer,) = amp.parseString(transport.value())
+        self.assertEqual(json.loads(joined(answer, b"result")), [names, None, None])
 
     def test_push(self) -> None:
         """Masterd sends by itself, over the same connection, and wants no answer."""
