@@ -208,8 +208,12 @@ class OpExecutor:
             result = await operation.run(ctx, facts)
             if isinstance(result, Jobs):
                 result = await _submit(result, execution.jobs)
+            outcomes = await self._hooks.after(operation, prepared, execution.feedback)
+            if operation.hooks is not None:
+                result = operation.judge_hooks(
+                    result, outcomes, cluster=config.current(), feedback=execution.feedback
+                )
             encoded = _as_json(operation.op, result)
-            await self._hooks.after(operation, prepared, execution.feedback)
         finally:
             if config.changes:
                 await self._hooks.config_changed(prepared, execution.feedback)

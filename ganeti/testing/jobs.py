@@ -27,7 +27,7 @@ from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
 from ganeti.errors import JobQueueError
-from ganeti.interfaces import IClock, IHooks, IJobStore, ILocks, Plugins
+from ganeti.interfaces import IClock, IFeedback, IHooks, IJobStore, ILocks, Plugins
 from ganeti.logic.job_states import job_status
 from ganeti.master.hooks import OperationHooks
 from ganeti.master.job_engine import JobEngine
@@ -156,6 +156,7 @@ class Script:
         self.check: Callable[[Cluster], None] = lambda cluster: None
         self.locks: Callable[[Cluster], LockPlan] | None = None
         self.dry_run_result: Any = None
+        self.judge: Callable[[Any, Mapping[NodeId, Outcome[Any]]], Any] = lambda result, outcomes: result
         self.seen: list[Probe] = []
 
     def hold(self) -> Deferred[Any]:
@@ -232,6 +233,17 @@ def probe_operation(
         def dry_run_result(self, cluster: Cluster, facts: Any) -> Any:
             """As the script says."""
             return self.script.dry_run_result
+
+        def judge_hooks(
+            self,
+            result: Any,
+            outcomes: Mapping[NodeId, Outcome[Any]],
+            *,
+            cluster: Cluster,
+            feedback: IFeedback,
+        ) -> Any:
+            """As the script says."""
+            return self.script.judge(result, outcomes)
 
         def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
             """Number of instances, to tell before from after."""

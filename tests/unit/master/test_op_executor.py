@@ -285,6 +285,15 @@ class HookTests(SynchronousTestCase):
         self.assertEqual(world.status(job), JobStatus.SUCCESS)
         self.assertIn("probe-post.d/mail", world.job(job).log_after(0)[0].message)
 
+    def test_hooks_are_judged(self) -> None:
+        """An operation may change its result in view of what the post hooks said."""
+        world = JobWorld(hooks=True)
+        world.script().gives(True)
+        world.script().judge = lambda result, outcomes: [result, sorted(outcomes)]
+        job = world.submit(Probe())
+        world.turn()
+        self.assertEqual(world.job(job).ops[0].result_value(), [True, [node_id(1)]])
+
     def test_config_update(self) -> None:
         """It runs for every opcode that changed the configuration, also one that failed then."""
         world = JobWorld()
