@@ -40,7 +40,7 @@ from ganeti.model.params import ParamTable, ParamValue
 from ganeti.model.paths import Paths
 from ganeti.plugin_registry import demand, discover
 
-DAEMONS = ("ganeti-noded", "ganeti-masterd")
+DAEMONS = ("ganeti-noded", "ganeti-masterd", "ganeti-confd", "ganeti-rapi")
 NODED_PORT = 1811
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from twisted.application.service import IService, Service
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
-from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -46,21 +45,7 @@ from ganeti.model.paths import Paths
 from ganeti.ops.registry import load
 from ganeti.plugin_registry import demand, discover
 
-
-class Options(DaemonOptions):
-    """Options of masterd."""
-
-    optFlags = [
-        *DaemonOptions.optFlags,
-        ["no-voting", None, "Do not ask the other nodes who is master (dangerous)."],
-        ["yes-do-it", None, "Confirms --no-voting."],
-    ]
-
-    def postOptions(self) -> None:
-        """`--no-voting` only with its confirmation."""
-        super().postOptions()
-        if self["no-voting"] and not self["yes-do-it"]:
-            raise usage.UsageError("--no-voting is dangerous; confirm it with --yes-do-it")
+Options = DaemonOptions
 
 
 @implementer(IClock)
@@ -72,7 +57,7 @@ class SystemClock:
         return time.time()
 
 
-def makeService(options: Options) -> IService:
+def makeService(options: DaemonOptions) -> IService:
     """The daemon, for twistd."""
     from twisted.internet import reactor
 
