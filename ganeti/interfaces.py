@@ -443,9 +443,16 @@ class INodes(Interface):
         """
 
     def each(
-        nodes: Collection[Node], call: NodeCall[R], *, timeout_s: float | None = None
+        nodes: Collection[Node], call: NodeCall[R], *, timeout_s: float | None = None, patient: bool = True
     ) -> Awaitable[Mapping[NodeId, Outcome[R]]]:
-        """Call the same on many nodes at once; one that hangs delays only its own entry."""
+        """Call the same on many nodes at once; one that hangs delays only its own entry.
+
+        Args:
+            nodes: where.
+            call: what.
+            timeout_s: instead of the call's own duration.
+            patient: False: somebody looks at a screen; do not wait for nodes known not to answer.
+        """
 
 
 class IFeedback(Interface):

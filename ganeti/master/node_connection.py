@@ -7,7 +7,7 @@ and a connection lost while it is being tried is a transition that `ClientServic
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
@@ -25,6 +25,13 @@ Connect = Callable[[], Awaitable[Link]]
 _CONFIRM_S = 4.0
 _HOPELESS_S = 30.0
 """A node that was away this long makes callers wait for one attempt only."""
+_HASTY_HOPELESS_S = 3.0
+"""The same for callers in a hurry; long enough for a node daemon to be started again."""
+_HASTY_S = 1.0
+"""Callers in a hurry wait no longer for a node that could not be reached just now."""
+
+_WAITED_FOR_S = 0.3
+"""Pause between attempts while somebody waits for the connection."""
 
 _MAX_ABORTS = 100
 
@@ -70,6 +77,10 @@ class NodeConnection:
         self._task: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
         self._waiting: list[Deferred[Link]] = []
+        self._hasty: set[Deferred[Link]] = set()
+        """Those among the waiting that are in a hurry."""
+        self._failures = 0
+        """Attempts that failed since the last connection."""
         self._down_since = clock.seconds()
         self._to_abort: list[str] = []
         self._is_stopped = False
@@ -89,10 +100,15 @@ class NodeConnection:
             task.cancel()
         if link is not None:
             link.abort()
-        self._fail_waiting("the connection is no longer wanted")
+        self.problem = "the connection is no longer wanted"
+        self._fail_waiting()
 
-    async def get(self, *, within_s: float) -> Link:
+    async def get(self, *, within_s: float, patient: bool = True) -> Link:
         """The connection, made now if there is none.
+
+        Args:
+            within_s: longest wait.
+            patient: False: wait a moment only, if at all, for a node that could not be reached just now.
 
         Raises:
             NodeUnreachable: not in time; says why.
@@ -104,6 +120,9 @@ class NodeConnection:
             raise self._unreachable()
         waiter: Deferred[Link] = Deferred(self._gave_up)
         self._waiting.append(waiter)
+        if not patient:
+            self._hasty.add(waiter)
+            within_s = min(within_s, _HASTY_S) if self._failures else within_s
         waiter.addTimeout(within_s, self._clock)
         self.start()
         self._hurry()
@@ -122,18 +141,18 @@ class NodeConnection:
     # --- connecting --------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        failures = 0
         while True:
             try:
                 link = await self._attempt()
             except CancelledError:
                 raise
             except (GanetiError, LinkLost, LinkSilent, OSError, TimeoutError) as error:
-                failures += 1
+                self._failures += 1
                 self._failed(str(error) or type(error).__name__)
-                await self._sleep(self._pause_s(failures))
+                pause_s = self._pause_s(self._failures)
+                await self._sleep(min(pause_s, _WAITED_FOR_S) if self._waiting else pause_s)
                 continue
-            failures = 0
+            self._failures = 0
             await self._use(link)
 
     async def _attempt(self) -> Link:
@@ -150,6 +169,7 @@ class NodeConnection:
         self.log.info("connected to node {node}", node=self.name)
         self.link = link
         waiting, self._waiting = self._waiting, []
+        self._hasty.clear()
         for waiter in waiting:
             waiter.callback(link)
         self._send_aborts(link)
@@ -165,8 +185,11 @@ class NodeConnection:
         if problem != self.problem:
             self.log.warn("no connection to node {node}: {problem}", node=self.name, problem=problem)
         self.problem = problem
-        if self._clock.seconds() - self._down_since > _HOPELESS_S:
-            self._fail_waiting(problem)
+        down_s = self._clock.seconds() - self._down_since
+        if down_s > _HOPELESS_S:
+            self._fail_waiting()
+        elif down_s > _HASTY_HOPELESS_S:
+            self._fail(tuple(self._hasty))
 
     async def _sleep(self, seconds: float) -> None:
         pause: Deferred[None] = Deferred()
@@ -188,11 +211,14 @@ class NodeConnection:
     def _gave_up(self, waiter: Deferred[Link]) -> None:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
+        self._hasty.discard(waiter)
 
-    def _fail_waiting(self, problem: str) -> None:
-        self.problem = problem
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
+    def _fail_waiting(self) -> None:
+        self._fail(tuple(self._waiting))
+
+    def _fail(self, waiters: Sequence[Deferred[Link]]) -> None:
+        for waiter in waiters:
+            self._gave_up(waiter)
             waiter.errback(self._unreachable())
 
     def _unreachable(self) -> NodeUnreachable:
@@ -203,7 +229,8 @@ class NodeConnection:
             self.log.failure("connection to node {node} given up", failure, node=self.name)
             # A mistake of ours: the next call begins anew.
             self._task = None
-            self._fail_waiting("internal error, see the log of masterd")
+            self.problem = "internal error, see the log of masterd"
+            self._fail_waiting()
 
     def _send_aborts(self, link: Link) -> None:
         requests, self._to_abort = self._to_abort, []

@@ -63,6 +63,10 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     """A call waits this long for a connection."""
     reconnect_s: float = 20.0
     """A call that is under way waits this long for a new one."""
+    hasty_round_s: float = 2.0
+    """`round_s` of a call in a hurry."""
+    hasty_grace_s: float = 3.0
+    """`grace_s` of a call in a hurry: together the time in which a node that hangs is found out."""
     linger_s: float = 30.0
     """A connection to a node outside the cluster, or offline, is kept this long after use."""
 
@@ -156,11 +160,19 @@ class NodePool(Service):
         return value
 
     async def each(
-        self, nodes: Collection[Node], call: NodeCall[R], *, timeout_s: float | None = None
+        self,
+        nodes: Collection[Node],
+        call: NodeCall[R],
+        *,
+        timeout_s: float | None = None,
+        patient: bool = True,
     ) -> Mapping[NodeId, Outcome[R]]:
         """Call the same on many nodes; see `INodes`. The arguments are encoded once for all."""
         args = msgspec.json.encode(call)
-        pending = [Deferred.fromCoroutine(self._outcome(node, type(call), args, timeout_s)) for node in nodes]
+        pending = [
+            Deferred.fromCoroutine(self._outcome(node, type(call), args, timeout_s, patient=patient))
+            for node in nodes
+        ]
         try:
             results = await DeferredList(pending, fireOnOneErrback=True, consumeErrors=True)
         except FirstError as error:
@@ -172,10 +184,10 @@ class NodePool(Service):
     # --- one call ----------------------------------------------------------------------------
 
     async def _outcome(
-        self, node: Node, kind: type[NodeCall[Any]], args: bytes, timeout_s: float | None
+        self, node: Node, kind: type[NodeCall[Any]], args: bytes, timeout_s: float | None, *, patient: bool
     ) -> Outcome[Any]:
         try:
-            return Answer(await self._run(node, kind, args, timeout_s))
+            return Answer(await self._run(node, kind, args, timeout_s, patient=patient))
         except CancelledError:
             raise
         except GanetiError as error:
@@ -190,7 +202,15 @@ class NodePool(Service):
             )
             return NodeFailed(NodeError(f"internal error in a node call, reference {reference}"))
 
-    async def _run(self, node: Node, kind: type[NodeCall[Any]], args: bytes, timeout_s: float | None) -> Any:
+    async def _run(
+        self,
+        node: Node,
+        kind: type[NodeCall[Any]],
+        args: bytes,
+        timeout_s: float | None,
+        *,
+        patient: bool = True,
+    ) -> Any:
         if node.offline and not kind.contacts_offline:
             raise NodeOffline(f"node {node.name} is marked offline")
         member = self._member(node)
@@ -200,7 +220,9 @@ class NodePool(Service):
         member.calls += 1
         try:
             deadline = self._clock.seconds() + (kind.duration.value if timeout_s is None else timeout_s)
-            rounds = _Rounds(self._clock, member.connection, self._times, kind, request_id, deadline)
+            rounds = _Rounds(
+                self._clock, member.connection, self._times, kind, request_id, deadline, patient=patient
+            )
             return self._opened(node, kind, await rounds.run(args, trace))
         finally:
             del self._in_flight[request_id]
@@ -273,6 +295,8 @@ class _Rounds:
         kind: type[NodeCall[Any]],
         request_id: str,
         deadline: float,
+        *,
+        patient: bool,
     ) -> None:
         self._clock = clock
         self._connection = connection
@@ -280,6 +304,9 @@ class _Rounds:
         self._kind = kind
         self._request_id = request_id
         self._deadline = deadline
+        self._patient = patient
+        self._round_s = times.round_s if patient else times.hasty_round_s
+        self._grace_s = times.grace_s if patient else times.hasty_grace_s
         self._was_asked = False
 
     async def run(self, args: bytes, trace: str | None) -> bytes:
@@ -295,7 +322,8 @@ class _Rounds:
         losses = 0
         while True:
             patience_s = self._times.reconnect_s if self._was_asked else self._times.connect_s
-            link = await self._connection.get(within_s=max(0.1, min(self._left_s(), patience_s)))
+            within_s = max(0.1, min(self._left_s(), patience_s))
+            link = await self._connection.get(within_s=within_s, patient=self._patient)
             try:
                 answer = await self._round(link, args, trace)
             except LinkLost as error:
@@ -312,8 +340,8 @@ class _Rounds:
                 raise self._late("it takes too long and is being ended")
 
     async def _round(self, link: Link, args: bytes, trace: str | None) -> dict[str, Any]:
-        round_s = max(0.001, min(self._left_s(), self._times.round_s))
-        answer_s = round_s + self._times.grace_s
+        round_s = max(0.001, min(self._left_s(), self._round_s))
+        answer_s = round_s + self._grace_s
         try:
             if self._was_asked:
                 # Never a second StartFunction: a node daemon that was started again in between does

@@ -168,7 +168,7 @@ class Queries:
             return instance.InstanceWorld.of(cluster, {}, {})
         online = [each for each in cluster.nodes.values() if each.vm_capable and not each.offline]
         call = AllInstancesInfo(hypervisors=cluster.settings.enabled_hypervisors)
-        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S)
+        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S, patient=False)
         running = {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
         consoles = await self._consoles(cluster, instances) if "console" in live else {}
         return instance.InstanceWorld.of(cluster, running, consoles)
@@ -184,7 +184,8 @@ class Queries:
         for members in by_node.values():
             primary = cluster.nodes[members[0].primary_node]
             call = InstanceConsoleInfo(instances=tuple(fill_instance(cluster, each) for each in members))
-            outcome = (await self._nodes.each([primary], call, timeout_s=LIVE_TIMEOUT_S))[primary.uuid]
+            outcomes = await self._nodes.each([primary], call, timeout_s=LIVE_TIMEOUT_S, patient=False)
+            outcome = outcomes[primary.uuid]
             if isinstance(outcome, Answer):
                 found.update((name, msgspec.to_builtins(info)) for name, info in outcome.value.items())
         return found
@@ -196,7 +197,7 @@ class Queries:
             hypervisors=settings.enabled_hypervisors[:1],
         )
         online = [each for each in nodes if not each.offline]
-        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S)
+        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S, patient=False)
         return {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
 
     async def _jobs(self, compiled: CompiledFilter, *, with_archived: bool) -> list[Any]:
@@ -220,7 +221,7 @@ class Queries:
 
     async def _operating_systems(self, cluster: Cluster) -> list[Any]:
         asked = [each for each in cluster.nodes.values() if each.vm_capable and not each.offline]
-        outcomes = await self._nodes.each(asked, OsDiagnose(), timeout_s=LIVE_TIMEOUT_S)
+        outcomes = await self._nodes.each(asked, OsDiagnose(), timeout_s=LIVE_TIMEOUT_S, patient=False)
         found = {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
         return os_rows(cluster.settings, found)
 

@@ -100,7 +100,12 @@ class FakeNodes:
         return result
 
     async def each(
-        self, nodes: Collection[Node], call: NodeCall[R], *, timeout_s: float | None = None
+        self,
+        nodes: Collection[Node],
+        call: NodeCall[R],
+        *,
+        timeout_s: float | None = None,
+        patient: bool = True,
     ) -> Mapping[NodeId, Outcome[R]]:
         """Call the same on many nodes; see `INodes`."""
         pending = {node.uuid: Deferred.fromCoroutine(self._outcome(node, call, timeout_s)) for node in nodes}

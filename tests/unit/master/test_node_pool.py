@@ -298,6 +298,83 @@ class ConnectionTests(PoolCase):
         self.assertEqual(node.launcher.launched, [])
 
 
+class HurryTests(PoolCase):
+    """Calls for lists, at which somebody looks."""
+
+    def look(self) -> Deferred[Any]:
+        """Ask both nodes."""
+        nodes = [make_node("n0"), make_node("n1")]
+        asked = Deferred.fromCoroutine(self.pool.each(nodes, DELAY, patient=False))
+        self.cluster.settle()
+        return asked
+
+    def setUp(self) -> None:
+        """Both nodes are connected and quick."""
+        super().setUp()
+        for node in self.cluster.nodes.values():
+            node.launcher.on_launch = lambda process: process.succeed()
+        self.pool.sync(cluster_of(make_node("n0"), make_node("n1")))
+        self.settle()
+
+    def failed(self, asked: Deferred[Any]) -> str:
+        """Why n1 gave nothing, though n0 answered."""
+        outcomes = self.successResultOf(asked)
+        self.assertEqual(outcomes[make_node("n0").uuid], Answer(None))
+        failure = outcomes[make_node("n1").uuid]
+        assert isinstance(failure, NodeFailed)
+        return str(failure.error)
+
+    def test_dead_node(self) -> None:
+        """A node that refuses connections delays the first list by a second, later ones not at all."""
+        self.cluster.refusing.add("n1")
+        self.links("n1")[0].lose()
+        first = self.look()
+        self.assertNoResult(first)
+        self.settle(1.5)
+        self.assertIn("connection refused", self.failed(first))
+        self.settle(3)
+        self.assertIn("connection refused", self.failed(self.look()))
+
+    def test_node_just_started_again(self) -> None:
+        """A node daemon that is back within a second is in the list."""
+        self.cluster.refusing.add("n1")
+        self.links("n1")[0].lose()
+        asked = self.look()
+        self.settle(0.25)
+        self.cluster.refusing.clear()
+        self.settle(0.75)
+        self.assertEqual(set(self.successResultOf(asked).values()), {Answer(None)})
+
+    def test_hanging_node(self) -> None:
+        """A node that hangs is found out in 5 s; after that it delays lists by a second at most."""
+        connected = self.cluster.__call__
+
+        async def mute(wanted: Node) -> Any:
+            link = await connected(wanted)
+            self.cluster.pairs[-1][1].is_cut = True
+            return link
+
+        self.pool._member(make_node("n1")).connection._connect = lambda: mute(make_node("n1"))
+        self.links("n1")[0].is_cut = True
+        first = self.look()
+        self.settle(5.25)
+        self.assertIn("hangs", self.failed(first))
+        self.settle(6)
+        later = self.look()
+        self.settle(1)
+        self.assertIn("cannot be reached", self.failed(later))
+
+    def test_slow_function(self) -> None:
+        """A function that takes its time on a node that lives is waited for."""
+        self.cluster.nodes["n1"].launcher.on_launch = lambda process: process.start()
+        asked = self.look()
+        self.settle(20)
+        self.assertNoResult(asked)
+        self.process("n1").succeed()
+        self.settle()
+        self.assertEqual(set(self.successResultOf(asked).values()), {Answer(None)})
+
+
 class ManyConnectionsTests(PoolCase):
     """A thousand nodes that come back together."""
 
