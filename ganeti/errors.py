@@ -63,6 +63,7 @@ class PrereqError(GanetiError):
         self.code = ErrorCode(code)
 
     def wire_args(self) -> list[object]:
+        """Message and code."""
         return [self.message, self.code.value]
 
 
@@ -167,6 +168,7 @@ class HooksAbort(GanetiError):
         self.failures = tuple(failures)
 
     def wire_args(self) -> list[object]:
+        """One list of node, script and output for each script."""
         return [[list(failure) for failure in self.failures]]
 
 
@@ -250,6 +252,7 @@ class NodeError(GanetiError):
     reason_code: ClassVar[str] = ""
 
     def wire_args(self) -> list[object]:
+        """Message, and what tells the subclass."""
         return [self.message, self.reason_code] if self.reason_code else [self.message]
 
 
