@@ -8,6 +8,7 @@ of two bytes before it, ended by an empty key. Values longer than 65,535 bytes g
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ CONNECT_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 180.0
 
 _CHUNK = 65_535
+_ADDRESS_BYTES = 107
 _READ = 1 << 20
 _GANETI = b"GANETI"
 
@@ -184,9 +186,9 @@ def _connected(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(CONNECT_TIMEOUT_S)
     try:
-        connection.connect(path)
+        _connect(connection, path)
         return connection
-    except (FileNotFoundError, ConnectionRefusedError):
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         error: Exception = NoMaster(path)
     except PermissionError:
         error = NoPermission()
@@ -194,6 +196,18 @@ def _connected(path: str) -> socket.socket:
         error = MasterTimeout()
     connection.close()
     raise error
+
+
+def _connect(connection: socket.socket, path: str) -> None:
+    if len(os.fsencode(path)) <= _ADDRESS_BYTES:
+        connection.connect(path)
+        return
+    # Addresses of sockets are short; through the directory's descriptor any path will do.
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+    try:
+        connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)
 
 
 def encode_box(box: Mapping[bytes, bytes]) -> bytes:

@@ -70,7 +70,7 @@ def describe(data: Data, paths: Paths) -> Pairs:
             ("Default instance parameters", data["beparams"]),
             ("Default nic parameters", data["nicparams"]),
             ("Default disk parameters", data["diskparams"]),
-            ("Instance policy - limits for instances", _policy(data["ipolicy"])),
+            ("Instance policy - limits for instances", policy(data["ipolicy"])),
             ("Data collectors", _collectors(data)),
         ]
     )
@@ -102,17 +102,18 @@ def _uid_range(ends: Sequence[int]) -> str:
     return str(low) if low == high else f"{low}-{high}"
 
 
-def _policy(policy: Data) -> Pairs:
+def policy(limits: Data) -> Pairs:
+    """An instance policy."""
     bounds = [
         Pairs([(f"min/{index}", pair["min"]), (f"max/{index}", pair["max"])])
-        for index, pair in enumerate(policy.get("minmax", ()))
+        for index, pair in enumerate(limits.get("minmax", ()))
     ]
-    ratios = [(name, policy[name]) for name in ("spindle-ratio", "vcpu-ratio") if name in policy]
+    ratios = [(name, limits[name]) for name in ("spindle-ratio", "vcpu-ratio") if name in limits]
     return Pairs(
         [
             ("bounds specs", bounds),
-            ("std", policy.get("std", {})),
-            ("allowed disk templates", ", ".join(policy.get("disk-templates", ()))),
+            ("std", limits.get("std", {})),
+            ("allowed disk templates", ", ".join(limits.get("disk-templates", ()))),
             *ratios,
         ]
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from ganeti.cli.invocation import Invocation
 
-TOOLS = ("cluster", "node", "instance", "job", "os", "debug")
+TOOLS = ("cluster", "node", "group", "instance", "job", "os", "debug")
 """What comes after `gnt-`."""
 
 Opcode = dict[str, Any]

@@ -19,6 +19,7 @@ from ganeti.cli.parser import build, usage
 ABOUT = {
     "cluster": "the cluster as a whole",
     "node": "the machines of the cluster",
+    "group": "node groups: nodes that share a network and storage",
     "instance": "virtual machines",
     "job": "jobs, which is what other tools submit",
     "os": "definitions of operating systems",
@@ -31,6 +32,7 @@ _EVERYWHERE = frozenset(flag for option in (*COMMON, *JOB) for flag in option.fl
 _NAMES = {
     "instance": "gnt-instance list --no-headers -o name",
     "node": "gnt-node list --no-headers -o name",
+    "group": "gnt-group list --no-headers -o name",
     "job": "gnt-job list --no-headers -o id",
     "os": "gnt-os list --no-headers",
 }

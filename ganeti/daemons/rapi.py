@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from ganeti.daemons.noded import default_address, server_endpoint
 from ganeti.daemons.options import NetworkOptions
 from ganeti.daemons.ordered import OrderedService
 from ganeti.errors import ConfigurationError
+from ganeti.io.unix_address import UnixAddress
 from ganeti.model.paths import Paths
 from ganeti.rapi.app import App
 from ganeti.rapi.info import info_routes
@@ -56,12 +58,18 @@ def makeService(options: Options) -> IService:
     return build(
         reactor,
         [server_endpoint(reactor, address, port) for address in addresses],
-        UNIXClientEndpoint(reactor, paths.master_socket),
+        UNIXClientEndpoint(reactor, _master_address(paths)),
         tls,
         gate,
         Upkeep.of("ganeti-rapi", options, reload=gate.reload),
         on_failure=end(reactor),
     )
+
+
+def _master_address(paths: Paths) -> str:
+    os.makedirs(paths.socket_dir, mode=0o755, exist_ok=True)
+    # Never closed: it is needed until the end.
+    return UnixAddress(paths.master_socket).text
 
 
 def build(

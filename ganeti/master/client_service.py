@@ -29,6 +29,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ganeti.io.unix_address import UnixAddress
 from ganeti.master.client_api import ClientRequests, MasterApi, Outlet
 from ganeti.wire import master_commands as commands
 from ganeti.wire.link import Link
@@ -108,6 +109,7 @@ class ClientService(Service):
         self._api = api
         self._gid = gid
         self._port: IListeningPort | None = None
+        self._address: UnixAddress | None = None
         self._links: set[ClientLink] = set()
 
     def startService(self) -> None:
@@ -116,7 +118,8 @@ class ClientService(Service):
         os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
-        self._port = self._reactor.listenUNIX(self._path, _ClientFactory(self), 1024, SOCKET_MODE)
+        self._address = UnixAddress(self._path)
+        self._port = self._reactor.listenUNIX(self._address.text, _ClientFactory(self), 1024, SOCKET_MODE)
         if self._gid is not None:
             os.chown(self._path, -1, self._gid)
 
@@ -126,6 +129,8 @@ class ClientService(Service):
         if self._port is not None:
             port, self._port = self._port, None
             await maybeDeferred(port.stopListening)
+        if self._address is not None:
+            self._address.close()
         for link in tuple(self._links):
             link.close()
 

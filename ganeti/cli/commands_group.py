@@ -1,0 +1,69 @@
+"""gnt-group: what it does beyond the declarations of operations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ganeti.cli.declarations import Argument, Command
+from ganeti.cli.lists import OUTPUT, ListKind, list_commands
+
+if TYPE_CHECKING:
+    from ganeti.cli.invocation import Invocation
+
+LIST = ListKind(
+    resource="group",
+    defaults=("name", "node_cnt", "pinst_cnt", "alloc_policy", "ndparams"),
+    joined=("node_list", "pinst_list", "tags"),
+)
+
+_INFO_FIELDS = ("name", "ndparams", "custom_ndparams", "diskparams", "custom_diskparams", "ipolicy")
+
+
+def _info(invocation: Invocation) -> int:
+    from ganeti.cli.filters import from_arguments
+    from ganeti.cli.info import text_of
+    from ganeti.cli.lists import wants_json
+
+    wanted = from_arguments(invocation.arguments, "name", force=False)
+    rows = invocation.master.call("Query", ["group", list(_INFO_FIELDS), wanted])["data"]
+    groups = [dict(zip(_INFO_FIELDS, (value for _, value in row))) for row in rows]
+    if wants_json(invocation):
+        import json
+
+        invocation.print(json.dumps(groups, indent=1))
+    else:
+        invocation.world.out.write(text_of([describe(group) for group in groups]))
+    return 0
+
+
+def describe(group: dict[str, Any]) -> Any:
+    """Everything about one group."""
+    from ganeti.cli.cluster_info import policy
+    from ganeti.cli.info import Pairs, with_defaults
+
+    own = group["custom_diskparams"] or {}
+    diskparams = {
+        template: with_defaults(own.get(template, {}), values)
+        for template, values in (group["diskparams"] or {}).items()
+    }
+    return Pairs(
+        [
+            ("Node group", group["name"]),
+            ("Node parameters", with_defaults(group["custom_ndparams"] or {}, group["ndparams"] or {})),
+            ("Disk parameters", diskparams),
+            ("Instance policy", policy(group["ipolicy"])),
+        ]
+    )
+
+
+COMMANDS = (
+    *list_commands(LIST, "group"),
+    Command(
+        "info",
+        "Show everything about node groups.",
+        aliases=("show",),
+        arguments=(Argument("GROUP", 0, None, "group"),),
+        options=(OUTPUT,),
+        run=_info,
+    ),
+)
