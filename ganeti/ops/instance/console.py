@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from ganeti.errors import ErrorCode, GanetiError, PrereqError
-from ganeti.model.calls.instances import ConsoleInfo, InstanceConsoleInfo, RunningInstance
+from ganeti.model.calls.instances import ConsoleInfo, InstanceConsoleInfo, RunningInstance, RunState
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_instance
 from ganeti.model.instance import Instance
@@ -60,7 +60,7 @@ class InstanceConsoleOperation(Operation[InstanceConsole, ConsoleFacts, dict[str
 
     def check(self, cluster: Cluster, facts: ConsoleFacts) -> None:
         """Only what runs has a console."""
-        if facts.running is None:
+        if facts.running is None or facts.running.state is RunState.SHUTDOWN:
             name = self._instance(cluster).name
             raise PrereqError(
                 f"instance {name} does not run; 'gnt-instance startup {name}' starts it",

@@ -22,13 +22,13 @@ from ganeti.ops.instance.live_migration import close_on_node
 from ganeti.ops.instance.shutdown import stop_on_primary
 from ganeti.ops.instance.startup import start_on_primary
 from ganeti.ops.instance.target import (
+    Journey,
     TargetWish,
     choose_target,
-    mirroring_of,
+    journey_of,
     move_env,
     move_locks,
     policy_problems,
-    wished_nodes,
 )
 from ganeti.ops.kinds import INSTANCE, NODE, SECONDS
 from ganeti.ops.steps import capacity_of, missing_bridges
@@ -85,6 +85,11 @@ class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]
         ),
     )
 
+    def __init__(self, op: FailoverInstance) -> None:
+        super().__init__(op)
+        self._journey: Journey | None = None
+        """Known once `gather` found the target."""
+
     def locks(self, cluster: Cluster) -> LockPlan:
         """The instance and the nodes it may move between."""
         return move_locks(cluster, self._instance(cluster), self._wish())
@@ -93,8 +98,8 @@ class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]
         """The target and what it has free."""
         cluster = ctx.cluster
         instance = self._instance(cluster)
-        mirroring_of(cluster, instance)
         target = cluster.nodes[await choose_target(ctx, instance, self._wish())]
+        self._journey = journey_of(cluster, instance, target.uuid)
         require_target(cluster, target, f"fail {instance.name} over")
         return FailoverFacts(
             target=target.uuid,
@@ -133,23 +138,28 @@ class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]
         )
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and where it goes as far as the opcode says."""
+        """The instance, and from where to where it goes."""
+        instance = self._instance(cluster)
         return move_env(
             cluster,
-            self._instance(cluster),
-            self._wish(),
+            instance,
+            self._way(cluster, instance),
             IGNORE_CONSISTENCY=self.op.ignore_consistency,
             SHUTDOWN_TIMEOUT=self.op.shutdown_timeout,
             FAILOVER_CLEANUP=self.op.cleanup,
         )
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
-        """Before: master, secondaries and target; after: also the primary."""
+        """Before: master, secondaries and target; after: also the node where it was."""
         instance = self._instance(cluster)
-        everywhere = hook_nodes(cluster, instance, *wished_nodes(cluster, self._wish())).post
+        way = self._way(cluster, instance)
+        everywhere = hook_nodes(cluster, instance, *way.nodes).post
         master = cluster.settings.master_node
-        pre = tuple(node for node in everywhere if node != instance.primary_node or node == master)
+        pre = tuple(node for node in everywhere if node != way.source or node == master)
         return HookNodes(pre=pre, post=everywhere)
+
+    def _way(self, cluster: Cluster, instance: Instance) -> Journey:
+        return self._journey or journey_of(cluster, instance, None)
 
     def _wish(self) -> TargetWish:
         return TargetWish(node=self.op.target_node_uuid or self.op.target_node, iallocator=self.op.iallocator)

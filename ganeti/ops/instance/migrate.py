@@ -35,13 +35,13 @@ from ganeti.ops.instance.common import (
 from ganeti.ops.instance.failover import fail_over
 from ganeti.ops.instance.live_migration import Migration, close_on_node
 from ganeti.ops.instance.target import (
+    Journey,
     TargetWish,
     choose_target,
-    mirroring_of,
+    journey_of,
     move_env,
     move_locks,
     policy_problems,
-    wished_nodes,
 )
 from ganeti.ops.kinds import INSTANCE, NODE
 from ganeti.ops.steps import capacity_of, missing_bridges, running_on, where_running
@@ -110,6 +110,11 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
         ),
     )
 
+    def __init__(self, op: MigrateInstance) -> None:
+        super().__init__(op)
+        self._journey: Journey | None = None
+        """Known once `gather` found the target."""
+
     def locks(self, cluster: Cluster) -> LockPlan:
         """The instance and the nodes it may move between."""
         return move_locks(cluster, self._instance(cluster), self._wish())
@@ -118,12 +123,13 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
         """The target and what it has free; whether the instance runs."""
         cluster = ctx.cluster
         instance = self._instance(cluster)
-        mirroring_of(cluster, instance)
         primary = cluster.nodes[instance.primary_node]
+        self._journey = journey_of(cluster, instance, None)
         if self.op.cleanup:
             return MigrateFacts()
         require_online(primary, f"migrating {instance.name}")
         target = cluster.nodes[await choose_target(ctx, instance, self._wish())]
+        self._journey = journey_of(cluster, instance, target.uuid)
         require_target(cluster, target, f"migrate {instance.name}")
         try:
             running = await running_on(ctx.nodes, cluster, instance)
@@ -187,19 +193,24 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
         await Migration(ctx, instance.uuid, facts.target, live=self._is_live(facts)).run()
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and where it goes as far as the opcode says."""
+        """The instance, and from where to where it goes."""
+        instance = self._instance(cluster)
         return move_env(
             cluster,
-            self._instance(cluster),
-            self._wish(),
+            instance,
+            self._way(cluster, instance),
             MIGRATE_LIVE=self.op.mode != "non-live" and self.op.live is not False,
             MIGRATE_CLEANUP=self.op.cleanup,
             ALLOW_RUNTIME_CHANGES=self.op.allow_runtime_changes,
         )
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
-        """Master, the instance's nodes and the target."""
-        return hook_nodes(cluster, self._instance(cluster), *wished_nodes(cluster, self._wish()))
+        """Master, the instance's nodes, where it was and where it goes."""
+        instance = self._instance(cluster)
+        return hook_nodes(cluster, instance, *self._way(cluster, instance).nodes)
+
+    def _way(self, cluster: Cluster, instance: Instance) -> Journey:
+        return self._journey or journey_of(cluster, instance, None)
 
     def _runs(self, facts: MigrateFacts) -> bool:
         # A guest that switched itself off has no state that could be sent.

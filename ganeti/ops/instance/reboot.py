@@ -10,7 +10,7 @@ import msgspec
 
 from ganeti.errors import ErrorCode, GanetiError, PrereqError
 from ganeti.logic.instance_changes import set_admin_state
-from ganeti.model.calls.instances import InstanceReboot, RunningInstance
+from ganeti.model.calls.instances import InstanceReboot, RunningInstance, RunState
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_instance
 from ganeti.model.instance import AdminState, Instance
@@ -116,7 +116,8 @@ class RebootInstanceOperation(Operation[RebootInstance, RebootFacts, None]):
     async def run(self, ctx: Context, facts: RebootFacts) -> None:
         """Restart, then record that it is to run."""
         instance = self._instance(ctx.cluster)
-        if facts.running is not None and self.op.reboot_type in ("soft", "hard"):
+        is_alive = facts.running is not None and facts.running.state is not RunState.SHUTDOWN
+        if is_alive and self.op.reboot_type in ("soft", "hard"):
             await self._on_the_node(ctx, instance)
         else:
             if facts.running is not None:

@@ -30,6 +30,37 @@ class TargetWish(msgspec.Struct, frozen=True, kw_only=True):
     iallocator: str | None
 
 
+class Journey(msgspec.Struct, frozen=True, kw_only=True):
+    """From where to where an instance goes; hooks are told before and after, when it is there already."""
+
+    source: NodeId
+    target: NodeId | None
+    """None: not known, as in a clean-up."""
+    is_between_mirrors: bool
+
+    def env(self, cluster: Cluster) -> dict[str, str]:
+        """Variables for hooks."""
+        source = cluster.nodes[self.source].name
+        target = cluster.nodes[self.target].name if self.target is not None else ""
+        return {
+            "OLD_PRIMARY": source,
+            "OLD_SECONDARY": target if self.is_between_mirrors else "",
+            "NEW_PRIMARY": target,
+            "NEW_SECONDARY": source if self.is_between_mirrors else "",
+        }
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Both ends, as far as they are known."""
+        return (self.source,) if self.target is None else (self.source, self.target)
+
+
+def journey_of(cluster: Cluster, instance: Instance, target: NodeId | None) -> Journey:
+    """The journey of an instance that is still at its primary node."""
+    is_pair = mirroring_of(cluster, instance) is Mirroring.INTERNAL
+    return Journey(source=instance.primary_node, target=target, is_between_mirrors=is_pair)
+
+
 def mirroring_of(cluster: Cluster, instance: Instance) -> Mirroring:
     """How the data of all disks of an instance can be reached from another node.
 
@@ -121,27 +152,9 @@ async def _ask_allocator(ctx: Context, instance: Instance, name: str | None) -> 
     return target
 
 
-def move_env(cluster: Cluster, instance: Instance, wish: TargetWish, **more: object) -> Mapping[str, str]:
-    """Variables for hooks: the instance, where it is and where it goes as far as the opcode says."""
-    return hook_env(
-        cluster,
-        instance,
-        OLD_PRIMARY=cluster.nodes[instance.primary_node].name,
-        OLD_SECONDARY=_first_secondary(cluster, instance),
-        NEW_PRIMARY=cluster.node(wish.node).name if wish.node else "",
-        NEW_SECONDARY="",
-        **more,
-    )
-
-
-def _first_secondary(cluster: Cluster, instance: Instance) -> str:
-    secondaries = cluster.secondary_nodes(instance)
-    return cluster.nodes[secondaries[0]].name if secondaries else ""
-
-
-def wished_nodes(cluster: Cluster, wish: TargetWish) -> tuple[NodeId, ...]:
-    """The target, if the opcode names one."""
-    return (cluster.node(wish.node).uuid,) if wish.node else ()
+def move_env(cluster: Cluster, instance: Instance, journey: Journey, **more: object) -> Mapping[str, str]:
+    """Variables for hooks: the instance, where it was and where it goes."""
+    return hook_env(cluster, instance, **journey.env(cluster), **more)
 
 
 def policy_problems(cluster: Cluster, instance: Instance, target: NodeId) -> tuple[str, ...]:

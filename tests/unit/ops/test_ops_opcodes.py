@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 from wire_names import COMMON, OPCODES, REQUIRED
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,24 +19,6 @@ def words(text: str) -> frozenset[str]:
     """The words of a text."""
     return frozenset(text.split())
 
-
-SAMPLES: dict[str, Any] = {
-    "instance_name": "web1",
-    "node_name": "node2",
-    "group_name": "default",
-    "reboot_type": "hard",
-    "mode": "create",
-    "disks": [{"size": 1024}],
-    "nics": [],
-    "kind": "cluster",
-    "tags": ["blue"],
-    "pattern": "blue",
-    "what": "instance",
-    "fields": ["name"],
-    "output_fields": ["name"],
-    "duration": 1,
-}
-"""A value for each parameter that some opcode requires."""
 
 NOT_YET: dict[str, frozenset[str]] = {
     "OP_CLUSTER_SET_PARAMS": words(
@@ -96,10 +79,34 @@ def own_fields(opcode: type[OpCode]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name not in COMMON}
 
 
+def sample(kind: inspect.Type) -> Any:
+    """Some JSON value of a type."""
+    match kind:
+        case inspect.Metadata(type=inner):
+            return sample(inner)
+        case inspect.UnionType(types=types):
+            return sample(types[0])
+        case inspect.LiteralType(values=values):
+            return values[0]
+        case inspect.EnumType(cls=cls):
+            return next(iter(cls)).value
+        case inspect.StrType():
+            return "sample"
+        case inspect.BoolType():
+            return True
+        case inspect.IntType() | inspect.FloatType():
+            return 1
+        case inspect.DictType():
+            return {}
+    return []
+
+
 def smallest(opcode: type[OpCode]) -> dict[str, Any]:
     """The shortest JSON object that is accepted."""
-    required = [name for name, value in own_fields(opcode).items() if value is REQUIRED]
-    return {"OP_ID": opcode.op_id(), **{name: SAMPLES[name] for name in required}}
+    described = inspect.type_info(opcode)
+    assert isinstance(described, inspect.StructType)
+    required = {field.encode_name: sample(field.type) for field in described.fields if field.required}
+    return {"OP_ID": opcode.op_id(), **required}
 
 
 class WireNamesTests(SynchronousTestCase):
