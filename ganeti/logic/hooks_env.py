@@ -78,7 +78,8 @@ def _disk_env(cluster: Cluster, index: int, disk: Disk) -> Mapping[str, object]:
     names = _IDENTITY.get(disk.dev_type)
     if names is not None:
         env.update((f"{prefix}_{name}", part) for name, part in zip(names, disk.logical_id))
-    elif disk.dev_type == DiskTemplate.DRBD:
+    elif disk.dev_type == DiskTemplate.DRBD and len(disk.logical_id) == 6:
+        # Nodes that only pretend to have DRBD identify its disks in another way.
         env.update(_drbd_env(cluster, prefix, disk))
     return env
 

@@ -25,7 +25,7 @@ from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, excl
 from ganeti.model.params import ParamValue
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
 from ganeti.ops.instance.common import hook_env, hook_nodes, require_target
-from ganeti.ops.instance.create_checks import CreateWish, complete, normalised_name
+from ganeti.ops.instance.create_checks import CreateWish, complete, normalised_name, refuse_existing
 from ganeti.ops.instance.create_steps import (
     Birth,
     create_disks,
@@ -165,7 +165,9 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The new name; the nodes given, or all if an allocator chooses."""
-        add = {LockLevel.INSTANCE: frozenset([normalised_name(self.op.instance_name)])}
+        name = normalised_name(self.op.instance_name)
+        refuse_existing(cluster, name)
+        add = {LockLevel.INSTANCE: frozenset([name])}
         given = self._given_nodes(cluster)
         if given:
             nodes = exclusive(given)

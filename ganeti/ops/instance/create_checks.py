@@ -140,10 +140,19 @@ def normalised_name(name: str) -> str:
     return normal
 
 
+def refuse_existing(cluster: Cluster, name: str) -> None:
+    """Refuse the normalised name of an instance that is there.
+
+    Raises:
+        PrereqError: already_exists.
+    """
+    if cluster.instances.by_key(name) is not None:
+        raise PrereqError(f"instance {name} exists already; choose another name", code=ErrorCode.EXISTS)
+
+
 def _checked_name(cluster: Cluster, name: str) -> str:
     normal = normalised_name(name)
-    if cluster.instances.by_key(normal) is not None:
-        raise PrereqError(f"instance {normal} exists already; choose another name", code=ErrorCode.EXISTS)
+    refuse_existing(cluster, normal)
     return normal
 
 

@@ -158,7 +158,7 @@ def _nic(nic: FilledNic) -> list[Any]:
 def _disk(cluster: Cluster, disk: Disk) -> dict[str, Any]:
     logical_id: list[Any] = list(disk.logical_id)
     drbd_info = None
-    if disk.dev_type == "drbd":
+    if disk.dev_type == "drbd" and len(logical_id) == 6:
         primary, secondary, port, primary_minor, secondary_minor, _secret = logical_id
         logical_id[5] = None
         drbd_info = {

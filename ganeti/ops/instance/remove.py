@@ -13,7 +13,7 @@ from ganeti.logic.instance_changes import drop_instance
 from ganeti.model.calls.disks import DiskRemove
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_disk
-from ganeti.model.ids import InstanceId
+from ganeti.model.ids import InstanceId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.locks import LockLevel, LockPlan, exclusive
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
@@ -54,6 +54,12 @@ class RemoveInstanceOperation(Operation[RemoveInstance, None, None]):
         ),
     )
 
+    def __init__(self, op: RemoveInstance) -> None:
+        super().__init__(op)
+        self._env: Mapping[str, str] = {}
+        self._nodes: tuple[NodeId, ...] = ()
+        """What hooks are told while it exists, for those that run when it is gone."""
+
     def locks(self, cluster: Cluster) -> LockPlan:
         """The instance, and its nodes with their resources."""
         instance = self._instance(cluster)
@@ -93,19 +99,19 @@ class RemoveInstanceOperation(Operation[RemoveInstance, None, None]):
             ctx.feedback.warning(str(error))
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and SHUTDOWN_TIMEOUT."""
-        if self._gone(cluster):
-            return {"OP_TARGET": self.op.instance_name}
-        return hook_env(cluster, self._instance(cluster), SHUTDOWN_TIMEOUT=self.op.shutdown_timeout)
+        """The instance, and SHUTDOWN_TIMEOUT; when it is gone, as it was."""
+        if not self._is_gone(cluster):
+            instance = self._instance(cluster)
+            self._env = hook_env(cluster, instance, SHUTDOWN_TIMEOUT=self.op.shutdown_timeout)
+        return self._env
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
         """Before: the master. After: also the nodes it was on."""
-        master = (cluster.settings.master_node,)
-        if self._gone(cluster):
-            return HookNodes(pre=master, post=master)
-        return HookNodes(pre=master, post=hook_nodes(cluster, self._instance(cluster)).post)
+        if not self._is_gone(cluster):
+            self._nodes = hook_nodes(cluster, self._instance(cluster)).post
+        return HookNodes(pre=(cluster.settings.master_node,), post=self._nodes)
 
-    def _gone(self, cluster: Cluster) -> bool:
+    def _is_gone(self, cluster: Cluster) -> bool:
         try:
             self._instance(cluster)
         except GanetiError:
