@@ -114,7 +114,8 @@ def _body(request: HttpRequest) -> Any:
         raise HttpError(415, f"the content must be {_JSON}, not {kind}")
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Wrong UTF-8 and deep nesting are no DecodeError.
         raise HttpError(400, f"the body is not JSON: {error}") from error
 
 

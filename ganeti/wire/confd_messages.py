@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,9 @@ PROTOCOL = 1
 MAX_CLOCK_SKEW_S = 300
 MAX_REQUEST_BYTES = 4096
 MAX_DATAGRAM_BYTES = 61440
+
+
+T = TypeVar("T")
 
 
 class Unacceptable(Exception):
@@ -86,10 +89,7 @@ def opened(datagram: bytes, key: bytes) -> tuple[str, str]:
     """
     if not datagram.startswith(MAGIC):
         raise Unacceptable("it does not begin with the magic bytes")
-    try:
-        envelope = msgspec.json.decode(datagram[len(MAGIC) :], type=_Envelope)
-    except msgspec.DecodeError as error:
-        raise Unacceptable(f"it cannot be read: {error}") from error
+    envelope = _decoded(datagram[len(MAGIC) :], _Envelope)
     wanted = signature(key, envelope.salt, envelope.msg, envelope.key_selector or "")
     if not hmac.compare_digest(wanted.encode(), envelope.hmac.lower().encode()):
         raise Unacceptable("its signature is wrong")
@@ -112,10 +112,7 @@ def read_request(datagram: bytes, key: bytes, *, now: float) -> Request:
         raise Unacceptable("its salt is not a time")
     if abs(now - int(salt)) > MAX_CLOCK_SKEW_S:
         raise Unacceptable(f"it was sent at {salt}, and here it is {int(now)}; compare the clocks")
-    try:
-        return msgspec.json.decode(message, type=Request)
-    except msgspec.DecodeError as error:
-        raise Unacceptable(f"its message cannot be read: {error}") from error
+    return _decoded(message, Request)
 
 
 def write_reply(reply: Reply, rsalt: str, key: bytes) -> bytes:
@@ -130,7 +127,12 @@ def read_reply(datagram: bytes, key: bytes) -> tuple[str, Reply]:
         Unacceptable: anything is wrong with it.
     """
     message, salt = opened(datagram, key)
+    return salt, _decoded(message, Reply)
+
+
+def _decoded(text: bytes | str, kind: type[T]) -> T:
+    # Wrong UTF-8 and deep nesting are no DecodeError.
     try:
-        return salt, msgspec.json.decode(message, type=Reply)
-    except msgspec.DecodeError as error:
-        raise Unacceptable(f"its message cannot be read: {error}") from error
+        return msgspec.json.decode(text, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise Unacceptable(f"it cannot be read: {error}") from error
