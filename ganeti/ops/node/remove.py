@@ -11,7 +11,6 @@ from ganeti.errors import ErrorCode, GanetiError, PrereqError
 from ganeti.logic.node_flags import nodes_to_promote
 from ganeti.model.calls.system import NodeLeaveCluster
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import NodeId
 from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import Node
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param
@@ -33,6 +32,10 @@ class RemoveNodeOperation(Operation[RemoveNode, None, None]):
 
     hooks = Hooks("node-remove", HookTarget.NODE)
     commands = (Command(tool="gnt-node", name="remove", positional="node_name"),)
+
+    def __init__(self, op: RemoveNode) -> None:
+        super().__init__(op)
+        self._found: Node | None = None
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """Everything."""
@@ -85,16 +88,21 @@ class RemoveNodeOperation(Operation[RemoveNode, None, None]):
             )
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The name."""
-        return {"OP_TARGET": self.op.node_name, "NODE_NAME": self.op.node_name}
+        """The full name; also when the node is gone."""
+        name = self._removed(cluster).name
+        return {"OP_TARGET": name, "NODE_NAME": name}
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
         """All nodes but the removed one."""
-        gone = self.op.node_uuid or self.op.node_name
-        rest = tuple(
-            NodeId(node.uuid) for node in cluster.nodes.values() if gone not in (node.uuid, node.name)
-        )
+        gone = self._removed(cluster).uuid
+        rest = tuple(uuid for uuid in cluster.nodes if uuid != gone)
         return HookNodes(pre=rest, post=rest)
+
+    def _removed(self, cluster: Cluster) -> Node:
+        """The node, looked up once: afterwards its name may mean another one."""
+        if self._found is None:
+            self._found = self._node(cluster)
+        return self._found
 
     def _node(self, cluster: Cluster) -> Node:
         return cluster.node(self.op.node_uuid or self.op.node_name)

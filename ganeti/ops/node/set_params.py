@@ -12,6 +12,7 @@ from ganeti.logic.node_flags import FlagChange, FlagRequest, nodes_to_promote, p
 from ganeti.model.calls.system import Version
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import ndparams_of
+from ganeti.model.ids import NodeId
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, exclusive
 from ganeti.model.node import Node
 from ganeti.model.param_tables.nd import NODE
@@ -109,7 +110,7 @@ class SetNodeParamsOperation(Operation[SetNodeParams, None, Changes]):
         node = cluster.nodes[before.uuid]
         if plan.was_demoted and not node.offline:
             await clear_candidate(ctx, node)
-        await self._fill_pool(ctx, cluster)
+        await self._fill_pool(ctx, cluster, before.uuid)
         return _report(before, node)
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
@@ -211,10 +212,11 @@ class SetNodeParamsOperation(Operation[SetNodeParams, None, Changes]):
                 code=ErrorCode.STATE,
             )
 
-    async def _fill_pool(self, ctx: Context, cluster: Cluster) -> None:
+    async def _fill_pool(self, ctx: Context, cluster: Cluster, changed: NodeId) -> None:
+        """Promote others; the node itself is what somebody has just decided it to be."""
         if not self.op.auto_promote:
             return
-        promoted = nodes_to_promote(cluster, ctx.rng)
+        promoted = nodes_to_promote(cluster, ctx.rng, exclude=(changed,))
         if not promoted:
             return
         await ctx.config.update(
