@@ -46,12 +46,13 @@ from ganeti.model.calls.instances import (
     RunningInstance,
     RunState,
 )
-from ganeti.model.calls.os import InstanceOsAdd, OsValidate
+from ganeti.model.calls.os import InstanceOsAdd, OsStatus, OsValidate
 from ganeti.model.calls.system import (
     NodeCapacity,
     NodeInfo,
     NodeInfoResult,
     NodePowercycle,
+    NodeVerify,
     Version,
     VersionResult,
 )
@@ -105,6 +106,10 @@ class SimulatedNodes:
         """Polls before it ends."""
         self.hv_versions: dict[str, str] = {}
         """By name of node."""
+        self.says: dict[str, dict[str, Any]] = {}
+        """Results of checks that differ from those of a node in good order, by name of node."""
+        self.clock_s = 0.0
+        """Time of all nodes."""
         self._populate(cluster)
         for call, answer in self._answers().items():
             nodes.answer(call, answer)
@@ -158,6 +163,7 @@ class SimulatedNodes:
         return {
             Version: VersionResult(protocol=PROTOCOL_VERSION, release=RELEASE),
             NodeInfo: self._info,
+            NodeVerify: self._verify,
             NodePowercycle: lambda node, call: f"{node.name} reboots",
             InstanceInfo: lambda node, call: self.running.get(node.name, {}).get(call.name),
             AllInstancesInfo: lambda node, call: self.running.get(node.name, {}),
@@ -187,17 +193,51 @@ class SimulatedNodes:
     # --- facts
 
     def _info(self, node: Node, call: NodeInfo) -> NodeInfoResult:
+        hypervisors = dict.fromkeys(call.hypervisors, self._capacity(node))
+        return NodeInfoResult(boot_id=f"boot-{node.name}", storage=(), hypervisors=hypervisors)
+
+    def _capacity(self, node: Node) -> NodeCapacity:
         used = sum(one.memory for one in self.running.get(node.name, {}).values())
-        capacity = NodeCapacity(
+        return NodeCapacity(
             memory_total=self.memory_mib,
             memory_free=self.memory_mib - MEMORY_DOM0 - used,
             memory_dom0=MEMORY_DOM0,
             cpu_total=16,
             hv_version=self.hv_versions.get(node.name),
         )
-        return NodeInfoResult(
-            boot_id=f"boot-{node.name}", storage=(), hypervisors=dict.fromkeys(call.hypervisors, capacity)
-        )
+
+    def _verify(self, node: Node, call: NodeVerify) -> Mapping[str, Any]:
+        """Results of the checks that were asked for; of those it does not know, nothing."""
+        good: dict[str, Any] = {
+            "version": [PROTOCOL_VERSION, RELEASE],
+            "time": [int(self.clock_s), 0],
+            "nodesetup": [],
+            "filelist": dict.fromkeys(call.checks.get("filelist") or (), "same"),
+            "client-cert": [None, f"digest of {node.name}"],
+            "allowed-file-storage-paths": [],
+            "hypervisor": dict.fromkeys(call.checks.get("hypervisor") or ()),
+            "hvparms": [],
+            "hvinfo": self._capacity(node),
+            "oslist": [_os(name) for name in self.oses],
+            "bridges": [],
+            "node-net-test": {},
+            "master-ip": True,
+            "user-scripts": [],
+            "oob-paths": [None for _ in call.checks.get("oob-paths") or ()],
+            "file-storage-path": None,
+            "shared-file-storage-path": None,
+            "gluster-storage-path": None,
+        }
+        if not node.master_candidate:
+            for path in ("/var/lib/ganeti/config.data", "/var/lib/ganeti/ca-key.pem"):
+                good["filelist"].pop(path, None)
+        told = {**good, **self.says.get(node.name, {})}
+        asked = {name: told[name] for name in call.checks if name in told}
+        errors = self.says.get(node.name, {}).get("check-errors", {})
+        return {
+            **{name: value for name, value in asked.items() if name not in errors},
+            "check-errors": errors,
+        }
 
     def _running(self, node: Node, instance: FilledInstance) -> None:
         if instance.name not in self.running.get(node.name, {}):
@@ -314,3 +354,7 @@ def _place(disk: Disk, node: str) -> str:
     traits = TRAITS.get(disk.dev_type)
     is_shared = traits is not None and traits.mirroring is Mirroring.EXTERNAL
     return "shared" if is_shared else node
+
+
+def _os(name: str) -> OsStatus:
+    return OsStatus(name=name, path=f"/srv/ganeti/os/{name}", valid=True, message="", api_versions=(20,))
