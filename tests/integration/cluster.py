@@ -282,10 +282,7 @@ def _guard(directory: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdin.read()
     with contextlib.suppress(GanetiError):
-        layout = load(directory)
-        for node in layout.nodes:
-            kill_all(layout.root(node))
-        vnodes.destroy(layout)
+        vnodes.destroy(load(directory))
     shutil.rmtree(directory, ignore_errors=True)
     return int(os.path.exists(directory))
 

@@ -32,16 +32,20 @@ def remove_tag(tag: str, priority: int = 0) -> dict[str, Any]:
     return {"OP_ID": "OP_TAGS_DEL", "kind": "cluster", "tags": [tag], "priority": priority}
 
 
-class MasterdCase(SynchronousTestCase):
+def setUpModule() -> None:
     """Three nodes, so that copies for master candidates are on their way all the time."""
+    MasterdCase.cluster = RunningCluster(nodes=3)
+
+
+def tearDownModule() -> None:
+    """End all of it."""
+    MasterdCase.cluster.destroy()
+
+
+class MasterdCase(SynchronousTestCase):
+    """What happens to masterd, and what is left."""
 
     cluster: RunningCluster
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        """Begin."""
-        cls.cluster = RunningCluster(nodes=3)
-        cls.addClassCleanup(cls.cluster.destroy)
 
     def add_tags(self, tags: Sequence[str]) -> None:
         """Give the cluster tags."""
