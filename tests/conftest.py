@@ -21,6 +21,11 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+# Programs started by tests find the package from any directory, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def scratch_directory() -> Iterator[None]:
