@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 
@@ -58,9 +58,13 @@ def connect(host: IHost, instance: FilledInstance, params: KvmParams, phase: Pha
     Raises:
         HypervisorError: a tap could not be created or connected; none is left behind.
     """
-    taps = tuple(tap_name(host, instance, index) for index in range(len(instance.nics)))
+    taps = tuple(
+        # An interface of mode user has none: QEMU makes its network by itself.
+        "" if nic.mode == "user" else tap_name(host, instance, index)
+        for index, nic in enumerate(instance.nics)
+    )
     try:
-        for index, (nic, tap) in enumerate(zip(instance.nics, taps)):
+        for index, nic, tap in _with_taps(instance, taps):
             _create(host, params, tap)
             _configure(host, instance, nic, index, tap, phase)
     except BaseException:
@@ -75,17 +79,22 @@ def connect_rest(host: IHost, instance: FilledInstance, taps: Sequence[str]) -> 
     Raises:
         HypervisorError: an interface could not be connected.
     """
-    for index, (nic, tap) in enumerate(zip(instance.nics, taps)):
+    for index, nic, tap in _with_taps(instance, taps):
         _configure(host, instance, nic, index, tap, Phase.AFTER_MIGRATION)
 
 
 def disconnect(host: IHost, instance: FilledInstance, taps: Sequence[str]) -> None:
     """Disconnect and remove taps; what fails or is gone is passed over."""
-    for index, (nic, tap) in enumerate(zip(instance.nics, taps)):
+    for index, nic, tap in _with_taps(instance, taps):
         with suppress(HypervisorError, CommandFailed):
             _run_action(host, instance, nic, index, tap, "down", Phase.START)
         with suppress(CommandFailed):
             _ip(host, "link", "delete", "dev", tap)
+
+
+def _with_taps(instance: FilledInstance, taps: Sequence[str]) -> Iterator[tuple[int, FilledNic, str]]:
+    """Index, interface and tap of the interfaces that have one."""
+    return ((index, nic, tap) for index, (nic, tap) in enumerate(zip(instance.nics, taps)) if tap)
 
 
 def environment(

@@ -17,12 +17,13 @@ def nic_arguments(
     Args:
         params: of the instance.
         nics: of the instance.
-        taps: their taps, in the same order.
+        taps: their taps, in the same order; empty for mode `user`.
         facts: of the node.
         slots: PCI places, as options of the device.
     """
     for index, (nic, tap) in enumerate(zip(nics, taps, strict=True)):
-        yield from ("-netdev", _netdev(params, index, tap, facts))
+        netdev = _netdev(params, index, tap, facts) if tap else f"user,id=net{index}"
+        yield from ("-netdev", netdev)
         boot = ",bootindex=1" if params.boot_order == "network" and index == 0 else ""
         yield from (
             "-device",

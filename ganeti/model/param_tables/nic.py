@@ -5,8 +5,9 @@ from __future__ import annotations
 from ganeti.model.param_tables.rows import choice, matches, text
 from ganeti.model.params import ParamTable
 
-NIC_MODES = ("bridged", "routed", "openvswitch", "ext")
-CONNECTION_MODES = (*NIC_MODES, "pool")
+NIC_MODES = ("bridged", "routed", "openvswitch", "ext", "user")
+"""`user` is the network that the hypervisor itself makes, without anything on the node (KVM only)."""
+CONNECTION_MODES = ("bridged", "routed", "openvswitch", "ext", "pool")
 
 _vlan = matches(
     r"|\d{1,4}|\.\d{1,4}|(:\d{1,4})+|\.\d{1,4}(:\d{1,4})+",

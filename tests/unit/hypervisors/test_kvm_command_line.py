@@ -100,6 +100,16 @@ class GoldenTests(SynchronousTestCase):
         )
         self.check("disks_and_bridges", _line(instance, KVM, TWO_DISKS))
 
+    def test_user_network(self) -> None:
+        """An interface of mode user is connected by QEMU itself, also with its own MAC."""
+        nic = FilledNic(uuid="n0", mac="aa:00:00:00:00:01", mode="user", link="")
+        instance = msgspec.structs.replace(_instance(), nics=(nic,))
+        line = command_line(instance, (), TCG, files_of(Paths(), instance.name), ("",))
+        self.assertEqual(_values(line, "-netdev"), ["user,id=net0"])
+        self.assertTrue(
+            any("mac=aa:00:00:00:00:01,netdev=net0" in value for value in _values(line, "-device"))
+        )
+
     def test_incoming(self) -> None:
         """The same instance as target of a migration differs in its last arguments only."""
         instance = msgspec.structs.replace(_instance(), disk_template="sharedfile")

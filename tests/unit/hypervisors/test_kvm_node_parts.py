@@ -237,6 +237,15 @@ class NetworkTests(NodeCase):
             ],
         )
 
+    def test_user_network(self) -> None:
+        """An interface of mode user needs nothing on the node, not even rights."""
+        host = self.host({})
+        instance = self.instance(msgspec.structs.replace(NIC, mode="user", link=""))
+        taps = network.connect(host, instance, kvm_params({}), Phase.START)
+        network.connect_rest(host, instance, taps)
+        network.disconnect(host, instance, taps)
+        self.assertEqual((taps, self.processes.commands()), (("",), []))
+
     def test_tap_names(self) -> None:
         """Names fit the kernel, are stable, and differ between nodes and interfaces."""
         first, second = self.host(), self.host()
