@@ -12,7 +12,7 @@ from ganeti.errors import ErrorCode, PrereqError
 from ganeti.model.cluster import Cluster, ClusterSettings
 from ganeti.model.params import RESET, ParamTable, ParamValue, ParamValues
 
-_MAC_PREFIX = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){2}$")
+_MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){2}")
 
 
 def with_enabled_hypervisors(
@@ -155,7 +155,7 @@ def checked_mac_prefix(prefix: str) -> str:
         PrereqError: not three octets.
     """
     lower = prefix.lower()
-    if _MAC_PREFIX.match(lower) is None:
+    if _MAC_PREFIX.fullmatch(lower) is None:
         raise PrereqError(f"MAC prefix {prefix!r} is not three octets such as aa:00:00")
     return lower
 

@@ -13,7 +13,7 @@ from ganeti.model.cluster import Cluster
 
 MAX_LENGTH = 128
 MAX_TAGS = 4096
-_ALLOWED = re.compile(r"^[\w.+*/:@-]+$")
+_ALLOWED = re.compile(r"[\w.+*/:@-]+")
 
 
 class TagKind(StrEnum):
@@ -36,7 +36,7 @@ def check_tag(tag: str) -> None:
         raise TagError("a tag must not be empty")
     if len(tag) > MAX_LENGTH:
         raise TagError(f"tag {tag[:20]}... is longer than {MAX_LENGTH} characters")
-    if _ALLOWED.match(tag) is None:
+    if _ALLOWED.fullmatch(tag) is None:
         raise TagError(f"tag {tag!r} has characters other than letters, digits and . + * / : @ - _")
 
 
