@@ -42,6 +42,7 @@ class ReportTests(SynchronousTestCase):
         root = Path(self.mktemp()).absolute()
         directory = root / "bench"
         directory.mkdir(parents=True)
+        (directory / "__init__.py").touch()
         (directory / "report.py").write_text(Path(report.__file__).read_text())
         for name, text in modules.items():
             (directory / f"{name}.py").write_text(text)
