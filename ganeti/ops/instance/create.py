@@ -395,7 +395,8 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
             await ctx.nodes.call(ctx.cluster.nodes[node], BridgesExist(bridges=bridges))
         except GanetiError as error:
             raise PrereqError(
-                f"node {ctx.cluster.nodes[node].name}: {error}", code=ErrorCode.ENVIRONMENT
+                f"cannot connect {wish.name} on {ctx.cluster.nodes[node].name}: {error}",
+                code=ErrorCode.ENVIRONMENT,
             ) from error
 
     async def _ask_for_os(

@@ -403,7 +403,7 @@ class RefusalTests(SynchronousTestCase):
         """What the hypervisor or the network of the node refuses is refused."""
         for call, pattern in (
             (HypervisorValidateParams, "hypervisor fake on node node1.*not here"),
-            (BridgesExist, "node node1.*not here"),
+            (BridgesExist, f"cannot connect {NAME} on node1.*not here"),
         ):
             one = world()
             one.model.break_call(call, "not here")
