@@ -131,17 +131,17 @@ class Master(Service):
         self._paths = paths
         self._plugins = plugins
         self.nodes = NodePool(reactor, connector)
-        generation = claim_generation(paths, clock.seconds())
+        self._clock = clock
         self._config_copies = Replicator(
             reactor,
             self.nodes,
             self._cluster,
             self._config_state,
-            generation=generation,
+            generation=0,
             what="configuration",
         )
         self._queue_copies = Replicator(
-            reactor, self.nodes, self._cluster, self._queue_state, generation=generation, what="job queue"
+            reactor, self.nodes, self._cluster, self._queue_state, generation=0, what="job queue"
         )
         self.config = ConfigStore(
             reactor,
@@ -198,9 +198,11 @@ class Master(Service):
         self._jobs: Any = None
 
     async def load_queue(self) -> None:
-        """Take the queue's lock and read the jobs of the last master daemon."""
+        """Take the queue's lock, read the jobs of the last master daemon, become its successor."""
         os.makedirs(self._paths.queue_dir, mode=0o750, exist_ok=True)
         self._jobs = (await self.store.start()).jobs
+        generation = claim_generation(self._paths, self._clock.seconds())
+        self._config_copies.generation = self._queue_copies.generation = generation
 
     async def startService(self) -> None:
         """Read the configuration, connect to the nodes, take over the jobs."""

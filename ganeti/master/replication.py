@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ganeti.errors import GanetiError
+from ganeti.errors import ConfigurationError, GanetiError
 from ganeti.interfaces import INodes
 from ganeti.io.files import Ownership, write_file
 from ganeti.model.calls.outcome import Answer, NodeFailed
@@ -64,7 +64,7 @@ class Replicator:
         nodes: to call functions on them.
         cluster: gives the newest configuration, with the candidates.
         state: gives the files of a whole copy.
-        generation: of this master; candidates refuse older ones.
+        generation: of this master; candidates refuse older ones. May be set until `start`.
         what: for messages: `configuration`.
         answer_s: longest wait for a candidate.
         retry_s: between attempts to bring one back into step.
@@ -88,7 +88,7 @@ class Replicator:
         self._nodes = nodes
         self._cluster = cluster
         self._state = state
-        self._generation = generation
+        self.generation = generation
         self._what = what
         self._answer_s = answer_s
         self._retry_s = retry_s
@@ -137,7 +137,7 @@ class Replicator:
             targets = [node for node in self._candidates() if self._standing(node.uuid) is Standing.IN_STEP]
             if not targets:
                 return
-            call = QueueUpdate(generation=self._generation, records=data)
+            call = QueueUpdate(generation=self.generation, records=data)
             outcomes = await self._nodes.each(targets, call, timeout_s=self._answer_s)
             for node in targets:
                 match outcomes.get(node.uuid):
@@ -236,10 +236,10 @@ class Replicator:
 
     async def _bring_into_step(self, node: Node, known: _Candidate) -> None:
         files = await self._state()
-        await self._nodes.call(node, UploadState(files=files, generation=self._generation))
+        await self._nodes.call(node, UploadState(files=files, generation=self.generation))
         while known.backlog:
             data, known.backlog = b"".join(known.backlog), []
-            call = QueueUpdate(generation=self._generation, records=data)
+            call = QueueUpdate(generation=self.generation, records=data)
             await self._nodes.call(node, call, timeout_s=self._answer_s)
 
 
@@ -247,7 +247,11 @@ def claim_generation(paths: Paths, now: float) -> int:
     """The generation of a master daemon that starts here; blocking.
 
     It is larger than any that this node has seen, and grows with time, so that it is also larger
-    than that of a master which this node knows nothing of.
+    than that of a master which this node knows nothing of. To be called by whoever holds the lock of
+    the queue: a daemon that is refused must not make the running one look old.
+
+    Raises:
+        ConfigurationError: it cannot be written down.
     """
     path = f"{paths.data_dir}/master-generation"
     try:
@@ -256,6 +260,11 @@ def claim_generation(paths: Paths, now: float) -> int:
     except (FileNotFoundError, ValueError):
         stored = 0
     generation = max(stored + 1, int(now))
-    os.makedirs(paths.data_dir, mode=0o755, exist_ok=True)
-    write_file(path, b"%d\n" % generation, Ownership(mode=0o640))
+    try:
+        os.makedirs(paths.data_dir, mode=0o755, exist_ok=True)
+        write_file(path, b"%d\n" % generation, Ownership(mode=0o640))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {path}: {error.strerror}; a master that candidates shall follow must write it"
+        ) from error
     return generation

@@ -243,6 +243,8 @@ class StartTests(MasterdCase):
     def test_second_master_daemon(self) -> None:
         """Another masterd on the node is refused, also when the pid file is lost (the queue's lock)."""
         first = self.cluster.pid("ganeti-masterd")
+        generation = Path(self.cluster.paths().data_dir, "master-generation")
+        generation_before = generation.read_text()
         second = self.cluster.start_daemon("ganeti-masterd")
         self.assertEqual(second.returncode, 1)
         self.assertTrue(matches(f"running already.*{first}", second.stderr), second.stderr)
@@ -255,6 +257,7 @@ class StartTests(MasterdCase):
         self.assertEqual(third.returncode, 1)
         self.assertTrue(matches("the job queue .* is in use by another process", third.stderr), third.stderr)
         self.assertEqual(self.cluster.pid("ganeti-masterd"), first)
+        self.assertEqual(generation.read_text(), generation_before)
         self.cluster.gnt("gnt-job list")
 
     def test_not_on_another_node(self) -> None:
