@@ -38,6 +38,7 @@ from ganeti.master.node_connector import NodeConnector, TlsNodeConnector
 from ganeti.master.node_pool import NodePool
 from ganeti.master.op_executor import OpExecutor, Services
 from ganeti.master.queries import Queries
+from ganeti.master.redistribution import Redistribution
 from ganeti.master.replication import Replicator, claim_generation
 from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.cluster import Cluster
@@ -180,6 +181,14 @@ class Master(Service):
                 sleep=lambda seconds: deferLater(reactor, seconds),
                 new_uuid=lambda: str(uuid.uuid4()),
                 rng=rng,
+                distribution=Redistribution(
+                    reactor,
+                    self.config,
+                    self.nodes,
+                    paths,
+                    self._distributor,
+                    (self._config_copies, self._queue_copies),
+                ),
             ),
             reactor.seconds,
         )

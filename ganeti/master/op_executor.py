@@ -27,6 +27,7 @@ from ganeti.interfaces import (
     IAllocation,
     IClock,
     IConfig,
+    IDistribution,
     IFeedback,
     IHeld,
     IJobs,
@@ -81,6 +82,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sleep: Callable[[float], Awaitable[None]]
     new_uuid: Callable[[], str]
     rng: random.Random
+    distribution: IDistribution | None = None
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +231,7 @@ class OpExecutor:
             allocation=services.allocation,
             reachability=services.reachability,
             queries=services.queries,
+            distribution=services.distribution,
             jobs=execution.jobs,
             plugins=services.plugins,
             clock=services.clock,

@@ -121,6 +121,21 @@ class Replicator:
         if self._is_running and old.nodes is not new.nodes:
             self._look_for_candidates()
 
+    async def rejoin(self) -> Mapping[str, str]:
+        """Give every candidate the whole state anew; names of those that did not take it, and why."""
+        cluster = self._cluster()
+        for uuid in tuple(self._known):
+            self._forget(uuid)
+        self._look_for_candidates()
+        for known in tuple(self._known.values()):
+            if known.joining is not None:
+                await _branch(known.joining)
+        return {
+            cluster.nodes[uuid].name: f"it does not have the newest {self._what}"
+            for uuid, known in self._known.items()
+            if known.standing is not Standing.IN_STEP and uuid in cluster.nodes
+        }
+
     def send(self, data: bytes) -> Deferred[None]:
         """Give a batch to all candidates; fires, never with an error, when those in step have it.
 
@@ -241,6 +256,19 @@ class Replicator:
             data, known.backlog = b"".join(known.backlog), []
             call = QueueUpdate(generation=self.generation, records=data)
             await self._nodes.call(node, call, timeout_s=self._answer_s)
+
+
+def _branch(work: Deferred[None]) -> Deferred[None]:
+    """Something to wait for that ends with the work; cancelling it leaves the work alone."""
+    waiter: Deferred[None] = Deferred()
+
+    def ended(result: object) -> object:
+        if not waiter.called:
+            waiter.callback(None)
+        return result
+
+    work.addBoth(ended)
+    return waiter
 
 
 def claim_generation(paths: Paths, now: float) -> int:
