@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 
 from ganeti.errors import GanetiError
 from ganeti.vcluster import nodes
-from ganeti.vcluster.create import init_command, prepare
-from ganeti.vcluster.layout import Layout, VirtualNode, plan
+from ganeti.vcluster.create import add_command, init_command, plan_free, prepare
+from ganeti.vcluster.layout import Layout, VirtualNode
 from ganeti.vcluster.main import init_options, with_accelerator
 from ganeti.vcluster.processes import kill_all, processes_of
 from ganeti.vcluster.tiny_heartbeats import DiskHeartbeats, console_heartbeats, disk_heartbeats
@@ -61,7 +61,7 @@ class Demo:
         self._title(f"A cluster of {len(self._layout.nodes)} nodes")
         self._gnt(init_command(self._layout, init_options(self._layout)))
         for node in self._layout.nodes[1:]:
-            self._gnt(["gnt-node", "add", "--no-ssh-key-check", node.name])
+            self._gnt(add_command(self._layout, node))
         listed = self._gnt(["gnt-node", "list"])
         for node in self._layout.nodes:
             row = _row(listed, node.name)
@@ -69,7 +69,7 @@ class Demo:
 
     def _create(self) -> VirtualNode:
         self._title("An instance, placed by the built-in allocator, on a disk that all nodes reach")
-        options = "-o tiny -t sharedfile --disk 0:size=32m --no-nics -B memory=96"
+        options = "-o tiny -t sharedfile --disk 0:size=32m --net 0:mode=user -B memory=96"
         self._gnt(["gnt-instance", "add", *options.split(), INSTANCE])
         node = self._expect_running()
         info = self._gnt(["gnt-instance", "info", INSTANCE])
@@ -95,7 +95,7 @@ class Demo:
     def _lose(self, node: VirtualNode) -> None:
         self._title(f"Power cut: every process of {node.name} is killed")
         root = self._layout.root(node)
-        killed = kill_all(root)
+        killed = nodes.power_cut(self._layout, node)
         print(f"killed {len(killed)} processes: {' '.join(map(str, killed))}")
         self._check(not processes_of(root), "nothing of it is left")
         self._check(self._status() == "ERROR_nodedown", "the list tells that the node does not answer")
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("demo: at least 3 nodes are needed, to lose one and still have a choice\n")
         return 2
     directory = options.dir or tempfile.mkdtemp(prefix="ganeti-demo-")
-    layout = plan(
+    layout = plan_free(
         directory,
         options.nodes,
         hypervisor=options.hypervisor,

@@ -25,6 +25,8 @@ def write_files(layout: Layout) -> None:
 
 def _hosts(layout: Layout) -> str:
     lines = [f"{layout.cluster_address} {layout.cluster_name}"]
+    if layout.cluster_address6 is not None:
+        lines.append(f"{layout.cluster_address6} {layout.cluster_name}")
     for node in layout.nodes:
         names = f"{node.name} {node.name.partition('.')[0]}"
         lines.append(f"{node.address} {names}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import Counter
 from typing import ClassVar
 
 import msgspec
@@ -38,6 +39,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     disk_templates: tuple[str, ...]
     groups: int = 1
     netns: bool = False
+    cluster_address6: str | None = None
+    """Only with network namespaces."""
+    ipv6: bool = False
+    """The primary addresses are those of version 6."""
     simulated: bool = False
     """All nodes but the first are served by one process."""
     accelerator: str = ""
@@ -64,8 +69,12 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def bind_address(self, node: VirtualNode, *, with_cluster: bool = False) -> str:
         """Where the daemons of a node listen; the first node has the cluster's address, too."""
         if self.netns:
-            return "0.0.0.0"
+            return "::" if self.ipv6 else "0.0.0.0"
         return f"{node.address},{self.cluster_address}" if with_cluster and node.number == 1 else node.address
+
+    def primary(self, node: VirtualNode) -> str:
+        """Primary address of a node."""
+        return node.address6 if self.ipv6 and node.address6 is not None else node.address
 
     @property
     def tag(self) -> str:
@@ -75,6 +84,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def namespace(self, node: VirtualNode) -> str:
         """Network namespace of a node."""
         return f"gnt-{self.tag}-{node.number}"
+
+    def is_simulated(self, node: VirtualNode) -> bool:
+        """Whether a node is served by the process of the simulated ones."""
+        return self.simulated and node.number != 1
 
     def group_of(self, node: VirtualNode) -> int:
         """Number of the node's group, from 0 on; nodes are dealt out in turn."""
@@ -93,14 +106,18 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def master(self) -> VirtualNode:
-        """The node that its own files say is the master; the first before there is one."""
-        for node in self.nodes:
+        """The node that most nodes' own files say is the master; the first before there is one."""
+        votes: Counter[str] = Counter()
+        # Simulated nodes never become master, and there may be very many of them.
+        for node in self.nodes[:1] if self.simulated else self.nodes:
             try:
                 with open(self.paths(node).ssconf("master_node"), encoding="ascii") as stream:
-                    return self.node(stream.read().strip())
-            except (OSError, PrereqError):
+                    votes[stream.read().strip()] += 1
+            except OSError:
                 continue
-        return self.nodes[0]
+        by_name = {node.name: node for node in self.nodes}
+        known = [by_name[name] for name, _ in votes.most_common() if name in by_name]
+        return known[0] if known else self.nodes[0]
 
     def save(self) -> None:
         """Write it down."""
@@ -118,9 +135,22 @@ def plan(
     disk_templates: tuple[str, ...],
     groups: int = 1,
     netns: bool = False,
+    ipv6: bool = False,
     simulated: bool = False,
+    shift: int = 0,
 ) -> Layout:
-    """A new cluster; its addresses follow from the directory, so that several do not meet.
+    """A new cluster; its addresses follow from the directory, so that several rarely meet.
+
+    Args:
+        directory: where it will be.
+        count: number of nodes.
+        hypervisor: the only one enabled.
+        disk_templates: enabled ones, the first is the default.
+        groups: number of node groups.
+        netns: a network namespace for each node.
+        ipv6: primary addresses of version 6.
+        simulated: all nodes but the first are served by one process.
+        shift: other numbers give other addresses, where others have those of 0.
 
     Raises:
         PrereqError: too few or too many nodes, or more groups than nodes.
@@ -129,23 +159,30 @@ def plan(
         raise PrereqError(f"a virtual cluster has 1 to {MAX_NODES} nodes, not {count}")
     if not 1 <= groups <= count:
         raise PrereqError(f"{count} node(s) cannot make {groups} group(s)")
+    if ipv6 and not netns:
+        raise PrereqError("nodes have addresses of version 6 only with network namespaces (--netns)")
+    if simulated and count < 2:
+        raise PrereqError("simulated nodes stand beside the master: at least 2 nodes are needed")
     if netns and (simulated or count > 200):
         raise PrereqError("network namespaces are for up to 200 real nodes")
-    directory = os.path.abspath(directory)
+    directory = os.path.realpath(directory)
     mark = zlib.crc32(directory.encode())
     # The range 127.16.0.0 to 127.255.0.0 leaves addresses that other programs use on loopback alone.
-    prefix = f"127.{16 + mark % 240}" if not netns else "10.231"
+    prefix = f"127.{16 + (mark + shift) % 240}" if not netns else "10.231"
     third = (mark >> 8) % 60 * 4
 
     def address(host: int) -> str:
         return f"{prefix}.{third + host // 250}.{1 + host % 250}"
+
+    def address6(host: int) -> str | None:
+        return f"fd00:{mark >> 16:x}:{mark & 0xFFFF:x}::{host:x}" if netns else None
 
     nodes = tuple(
         VirtualNode(
             number=number,
             name=f"node{number}.virtual",
             address=address(9 + number),
-            address6=f"fd00:{mark >> 16:x}:{mark & 0xFFFF:x}::{number:x}" if netns else None,
+            address6=address6(number),
         )
         for number in range(1, count + 1)
     )
@@ -153,11 +190,13 @@ def plan(
         directory=directory,
         cluster_name="cluster.virtual",
         cluster_address=address(4),
+        cluster_address6=address6(0xFFFF),
         nodes=nodes,
         hypervisor=hypervisor,
         disk_templates=disk_templates,
         groups=groups,
         netns=netns,
+        ipv6=ipv6,
         simulated=simulated,
     )
 
@@ -168,7 +207,7 @@ def load(directory: str) -> Layout:
     Raises:
         PrereqError: there is none.
     """
-    directory = os.path.abspath(directory)
+    directory = os.path.realpath(directory)
     path = os.path.join(directory, Layout.FILE)
     try:
         with open(path, "rb") as stream:

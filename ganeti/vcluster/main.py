@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from ganeti.daemons.bootstrap import DAEMONS
 from ganeti.errors import GanetiError
 from ganeti.vcluster import netns, nodes
-from ganeti.vcluster.create import form, prepare
-from ganeti.vcluster.layout import Layout, load, plan
-from ganeti.vcluster.processes import kill_all
+from ganeti.vcluster.create import form, init_command, plan_free, prepare
+from ganeti.vcluster.layout import Layout, VirtualNode, load
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     create.add_argument("--groups", type=int, default=1, metavar="G", help="number of node groups (1)")
     create.add_argument("--netns", action="store_true", help="a network namespace for each node (needs root)")
+    create.add_argument("--ipv6", action="store_true", help="with --netns: the primary addresses are IPv6")
     create.add_argument(
         "--simulated", action="store_true", help="serve all nodes but the master from one process"
     )
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (
         ("start", "start whatever does not run"),
         ("stop", "stop the daemons; guests go on"),
-        ("status", "show what runs"),
+        ("status", "show what runs; exit code 3 if something does not"),
         ("destroy", "end everything and remove the directory"),
         ("env", "print shell settings: after eval, gnt-* run on the master"),
     ):
@@ -67,10 +68,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; gives the exit code."""
+    """Run one sub-command; gives the exit code."""
     options = parser().parse_args(arguments)
     try:
-        return _run(options)
+        code = _run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # `ganeti-vcluster status DIR | head`: nobody reads on, and nobody wants to know.
+        sys.stdout = None
+        return 1
     except GanetiError as error:
         sys.stderr.write(f"ganeti-vcluster: {error}\n")
         return 1
@@ -86,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
         case "stop":
             nodes.stop(layout)
         case "status":
-            _show(layout)
+            return _show(layout)
         case "destroy":
             nodes.destroy(layout)
         case "env":
@@ -94,32 +101,37 @@ def _run(options: argparse.Namespace) -> int:
         case "exec":
             return _execute(layout, options)
         case "kill":
-            killed = kill_all(layout.root(layout.node(options.node)))
-            print(f"ended {len(killed)} processes of {layout.node(options.node).name}")
+            _kill(layout, layout.node(options.node))
         case "link":
-            if not layout.netns:
-                raise GanetiError("only clusters made with --netns have links that can be cut")
-            netns.set_link(layout, layout.node(options.node), up=options.state == "up")
+            _set_link(layout, layout.node(options.node), up=options.state == "up")
     return 0
 
 
 def _create(options: argparse.Namespace) -> int:
-    layout = plan(
+    layout = plan_free(
         options.dir,
         options.nodes,
         hypervisor=options.hypervisor,
-        disk_templates=tuple(options.disk_templates.split(",")),
+        disk_templates=tuple(name.strip() for name in options.disk_templates.split(",")),
         groups=options.groups,
         netns=options.netns,
+        ipv6=options.ipv6,
         simulated=options.simulated,
     )
     prepare(layout)
     layout = with_accelerator(layout)
     if options.no_init:
+        print(f"{len(layout.nodes)} nodes are prepared; the first command is\n  {_first_command(layout)}")
         return 0
     form(layout, init_options(layout))
     print(f'cluster of {len(layout.nodes)} nodes is up; eval "$(ganeti-vcluster env {layout.directory})"')
     return 0
+
+
+def _first_command(layout: Layout) -> str:
+    return shlex.join(
+        ["ganeti-vcluster", "exec", layout.directory, *init_command(layout, init_options(layout))]
+    )
 
 
 def init_options(layout: Layout) -> list[str]:
@@ -156,20 +168,42 @@ def with_accelerator(layout: Layout) -> Layout:
     return known
 
 
-def _show(layout: Layout) -> None:
+def _show(layout: Layout) -> int:
+    """Print what runs; exit code 0 if everything does, else 3."""
     master = layout.master
-    for node, running, count in nodes.status(layout):
-        daemons = ", ".join(running) or ("simulated" if layout.simulated and node.number > 2 else "stopped")
-        mark = " (master)" if node == master else ""
-        print(f"{node.name}{mark}: {node.address}: {daemons}; {count} processes")
+    is_all = True
+    for row in nodes.status(layout):
+        wanted = DAEMONS if row.node == master else ("ganeti-noded",)
+        runs = row.is_simulated or set(wanted) <= set(row.daemons)
+        is_all = is_all and runs
+        what = "simulated" if row.is_simulated else ", ".join(row.daemons) or "stopped"
+        mark = " (master)" if row.node == master else ""
+        addresses = " ".join(filter(None, (row.node.address, row.node.address6)))
+        cut = "" if row.is_link_up else "; its link is cut"
+        count = "" if layout.is_simulated(row.node) else f"; {row.processes} processes"
+        print(f"{row.node.name}{mark}: {addresses}: {what}{count}{cut}")
+    return 0 if is_all else 3
 
 
 def _print_environment(layout: Layout) -> None:
     environment = nodes.environment(layout, layout.master)
-    for key in ("GANETI_ROOTDIR", "PYTHONPATH"):
-        print(f"export {key}={shlex.quote(environment[key])}")
-    bins = environment["PATH"].split(":")[:2]
-    print(f'export PATH={shlex.quote(":".join(bins))}:"$PATH"')
+    for key in ("GANETI_ROOTDIR", "PYTHONPATH", "GANETI_ACCEL"):
+        if key in environment:
+            print(f"export {key}={shlex.quote(environment[key])}")
+    print(f'export PATH={shlex.quote(":".join(nodes.own_programs()))}:"$PATH"')
+
+
+def _kill(layout: Layout, node: VirtualNode) -> None:
+    if layout.is_simulated(node):
+        raise GanetiError("a simulated node has no processes of its own; mark it offline instead")
+    killed = nodes.power_cut(layout, node)
+    print(f"ended {len(killed)} processes of {node.name}")
+
+
+def _set_link(layout: Layout, node: VirtualNode, *, up: bool) -> None:
+    if not layout.netns:
+        raise GanetiError("only clusters made with --netns have links that can be cut")
+    netns.set_link(layout, node, up=up)
 
 
 def _execute(layout: Layout, options: argparse.Namespace) -> int:

@@ -10,7 +10,11 @@ from ganeti.vcluster.layout import Layout, VirtualNode
 
 
 def ensure(layout: Layout) -> None:
-    """Make the namespaces, the wire and the addresses that are not there yet."""
+    """Make the namespaces, the wire and the addresses that are not there yet.
+
+    Raises:
+        CommandFailed: not root, or no `ip` program here.
+    """
     hub = _hub(layout)
     have = _namespaces()
     if hub not in have:
@@ -32,20 +36,31 @@ def _add_node(layout: Layout, hub: str, node: VirtualNode) -> None:
     _ip("-n", name, "address", "add", f"{node.address}/16", "dev", "eth0")
     if node.number == 1:
         _ip("-n", name, "address", "add", f"{layout.cluster_address}/16", "dev", "eth0")
+        _ip("-n", name, "address", "add", f"{layout.cluster_address6}/64", "dev", "eth0", "nodad")
     if node.address6 is not None:
         _ip("-n", name, "address", "add", f"{node.address6}/64", "dev", "eth0", "nodad")
 
 
 def set_link(layout: Layout, node: VirtualNode, *, up: bool) -> None:
-    """Cut or mend the wire of a node."""
+    """Cut or mend the wire of a node.
+
+    Raises:
+        CommandFailed: the namespaces are not there.
+    """
     _ip("-n", _hub(layout), "link", "set", f"port{node.number}", "up" if up else "down")
 
 
+def is_link_up(layout: Layout, node: VirtualNode) -> bool:
+    """Whether the wire of a node is whole."""
+    shown = _ip("-n", _hub(layout), "-o", "link", "show", f"port{node.number}")
+    flags = shown.partition("<")[2].partition(">")[0].split(",")
+    return "UP" in flags
+
+
 def remove(layout: Layout) -> None:
-    """Remove the namespaces with all that is in them; those that are gone are passed over."""
-    have = _namespaces()
-    for name in (*(layout.namespace(node) for node in layout.nodes), _hub(layout)):
-        if name in have:
+    """Remove all namespaces of this cluster with all that is in them; nothing to remove is no error."""
+    for name in sorted(_namespaces()):
+        if name.startswith(f"gnt-{layout.tag}-"):
             _ip("netns", "delete", name)
 
 
@@ -54,15 +69,23 @@ def _hub(layout: Layout) -> str:
 
 
 def _namespaces() -> set[str]:
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
-    return {line.split()[0] for line in listed.stdout.splitlines() if line.strip()}
+    return {line.split()[0] for line in _ip("netns", "list").splitlines() if line.strip()}
 
 
-def _ip(*arguments: str) -> None:
-    _run(["ip", *arguments])
+def _ip(*arguments: str) -> str:
+    return _run(["ip", *arguments])
 
 
-def _run(argv: Sequence[str]) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+def _run(argv: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise CommandFailed(
+            f"--netns needs the program {argv[0]}; install the package iproute2, or leave --netns away"
+        ) from None
     if done.returncode != 0:
-        raise CommandFailed(f"{' '.join(argv)}: {done.stderr.strip()} (network namespaces need root)")
+        raise CommandFailed(
+            f"{' '.join(argv)}: {done.stderr.strip()} (network namespaces need root; "
+            "without --netns nodes have loopback addresses)"
+        )
+    return done.stdout

@@ -18,17 +18,21 @@ from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python.threadpool import ThreadPool
 
 from ganeti.daemons.identity import credentials, own_identity
+from ganeti.daemons.limits import raise_open_files
 from ganeti.daemons.noded import PORT, inline_functions, server_endpoint
 from ganeti.interfaces import Plugins
+from ganeti.model.calls.system import HooksRunner, WriteSsconf
 from ganeti.node.backend.execution import answer_to
+from ganeti.node.backend.hooks import hooks_runner
 from ganeti.node.backend.host import Host
 from ganeti.node.backend.registry import NodeWorld, load_all
-from ganeti.node.functions import Functions
+from ganeti.node.functions import Functions, InlineFunction
 from ganeti.node.launcher import Watcher
 from ganeti.node.locator import NodeLocator
 from ganeti.node.service import LinkService
 from ganeti.plugin_registry import discover
 from ganeti.vcluster.layout import Layout, VirtualNode, load
+from ganeti.vcluster.shared_ssconf import SharedSsconf
 from ganeti.wire.tls import ServerTls, only_master
 
 THREADS = 8
@@ -70,6 +74,7 @@ class Simulator:
         self._pool = ThreadPool(THREADS, THREADS, name="nodes")
         self._plugins: Plugins = discover()
         self._serving: set[int] = set()
+        self._ssconf: SharedSsconf | None = None
         load_all()
 
     def start(self) -> None:
@@ -86,8 +91,17 @@ class Simulator:
         paths = self._layout.paths(node)
         identity = own_identity(paths)
         world = NodeWorld(host=Host(paths, identity.name), plugins=self._plugins)
+        if self._ssconf is None:
+            self._ssconf = SharedSsconf(world.host)
+        ssconf = self._ssconf
         functions = Functions(
-            self._reactor, InProcess(self._reactor, self._pool, world), inline=inline_functions(paths)
+            self._reactor,
+            InProcess(self._reactor, self._pool, world),
+            inline={
+                **inline_functions(paths),
+                HooksRunner: self._hooks_function(world),
+                WriteSsconf: lambda call: ssconf.write(paths, call.values),
+            },
         )
         link = LinkService(
             self._reactor,
@@ -101,11 +115,22 @@ class Simulator:
         )
         self._serving.add(node.number)
 
+    def _hooks_function(self, world: NodeWorld) -> InlineFunction:
+        """Hooks; the usual case, that there are none, has to be quick, as every job asks many nodes."""
+
+        def run(call: HooksRunner) -> Any:
+            if not os.listdir(world.host.paths.hooks_dir):
+                return ()
+            return deferToThreadPool(self._reactor, self._pool, hooks_runner, call, world)
+
+        return run
+
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until ended."""
     from twisted.internet import reactor
 
+    raise_open_files()
     layout = load(arguments[1])
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     simulator = Simulator(reactor, layout)
