@@ -82,7 +82,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sleep: Callable[[float], Awaitable[None]]
     new_uuid: Callable[[], str]
     rng: random.Random
-    distribution: IDistribution | None = None
+    distribution: IDistribution
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):

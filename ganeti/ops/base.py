@@ -186,8 +186,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     new_uuid: Callable[[], str]
     rng: random.Random
     job_id: JobId
-    distribution: IDistribution | None = None
-    """None: only what an operation can send by itself."""
+    distribution: IDistribution
 
     @property
     def cluster(self) -> Cluster:

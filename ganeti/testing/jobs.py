@@ -405,6 +405,7 @@ class JobWorld:
             sleep=lambda seconds: deferLater(self.reactor, seconds),
             new_uuid=lambda: "0badcafe-0000-4000-8000-000000000000",
             rng=random.Random(1),
+            distribution=nobody,
         )
 
 

@@ -232,6 +232,7 @@ class OperationWorld:
         self.reachability = FakeReachability()
         self.allocation = FakeAllocation()
         self.queries = FakeQueries()
+        self.distribution = FakeDistribution()
         self.plugins = all_plugins()
         self.registry = registry if registry is not None else load()
         self._uuids = 0
@@ -318,6 +319,7 @@ class OperationWorld:
             sleep=self._sleep,
             new_uuid=self._new_uuid,
             rng=random.Random(1),
+            distribution=self.distribution,
         )
 
     def _sleep(self, seconds: float) -> Awaitable[None]:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ganeti.errors import OperationFailed
-from ganeti.logic.ssconf import changed, ssconf_files
-from ganeti.model.calls.outcome import NodeFailed
-from ganeti.model.calls.system import WriteSsconf
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level
 from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Route
@@ -39,10 +34,7 @@ class RedistConfOperation(Operation[RedistConf, None, None]):
         for node in ctx.cluster.nodes.values():
             if node.offline:
                 ctx.feedback.info(f"node {node.name} is offline and gets nothing")
-        if ctx.distribution is not None:
-            failures = await ctx.distribution.redistribute()
-        else:
-            failures = await _send_ssconf(ctx)
+        failures = await ctx.distribution.redistribute()
         for name, reason in failures.items():
             ctx.feedback.warning(f"node {name} did not get everything: {reason}")
         if failures:
@@ -50,22 +42,3 @@ class RedistConfOperation(Operation[RedistConf, None, None]):
                 f"{len(failures)} node(s) did not get everything: {', '.join(sorted(failures))}; "
                 "repeat when they answer, or mark them offline"
             )
-
-
-async def _send_ssconf(ctx: Context) -> Mapping[str, str]:
-    """Send ssconf to all online nodes, until it is the newest; names of nodes that failed, and why."""
-    sent: Mapping[str, str] = {}
-    failures: dict[str, str] = {}
-    for _ in range(MOST_ROUNDS):
-        cluster = ctx.cluster
-        texts = ssconf_files(cluster)
-        differing = changed(sent, texts)
-        if not differing:
-            break
-        online = [node for node in cluster.nodes.values() if not node.offline]
-        for uuid, outcome in (await ctx.nodes.each(online, WriteSsconf(values=differing))).items():
-            match outcome:
-                case NodeFailed() as failed:
-                    failures[cluster.nodes[uuid].name] = failed.reason
-        sent = texts
-    return failures

@@ -11,10 +11,10 @@ from ganeti.logic.verify.findings import VerifyCode
 from ganeti.model.calls.disks import DiskSizes
 from ganeti.model.calls.instances import AllInstancesInfo, RunState
 from ganeti.model.calls.outcome import Answer, NodeFailed
-from ganeti.model.calls.system import HookResult, NodeVerify, WriteSsconf
+from ganeti.model.calls.system import HookResult, NodeVerify
 from ganeti.model.cluster import Cluster
 from ganeti.model.instance import AdminState
-from ganeti.ops.cluster.redist_conf import RedistConf, RedistConfOperation
+from ganeti.ops.cluster.redist_conf import RedistConf
 from ganeti.ops.cluster.verify import VerifyCluster
 from ganeti.ops.cluster.verify_config import VerifyConfig
 from ganeti.ops.cluster.verify_group import VerifyGroup, VerifyGroupOperation
@@ -27,7 +27,7 @@ from ganeti.testing.clusters import (
     with_node,
     with_settings,
 )
-from ganeti.testing.operations import FakeDistribution, OperationWorld, RecordingFeedback
+from ganeti.testing.operations import OperationWorld, RecordingFeedback
 
 NODE1, NODE2 = "node1.example.com", "node2.example.com"
 NAME = "inst1.example.com"
@@ -405,44 +405,17 @@ class GroupTests(SynchronousTestCase):
 class RedistTests(SynchronousTestCase):
     """OP_CLUSTER_REDIST_CONF."""
 
-    def test_by_itself(self) -> None:
-        """All online nodes get all ssconf files."""
+    def test_all_well(self) -> None:
+        """The distribution does all; nodes that get nothing are named."""
         one = world(with_node(cluster(), "node3", **OFF))
         self.assertIsNone(one.run(RedistConf()))
-        calls = one.nodes.calls_of(WriteSsconf)
-        self.assertEqual([called.node for called in calls], [NODE1, NODE2])
-        self.assertEqual(calls[0].call.values["cluster_name"], "cluster.example.com\n")
+        self.assertEqual((one.distribution.rounds, one.called()), (1, []))
         self.assertIn("node node3.example.com is offline and gets nothing", one.feedback.lines)
-
-    def test_change_meanwhile(self) -> None:
-        """If the configuration changes meanwhile, what is newer is sent last."""
-        one = world()
-        changes = [one.config.update(lambda old: with_settings(old, master_netdev="br9"), reason="test")]
-
-        async def write(node: Any, call: WriteSsconf) -> None:
-            while changes:
-                await changes.pop()
-
-        one.nodes.answer(WriteSsconf, write, node=node_id(1))
-        one.run(RedistConf())
-        last = one.nodes.calls_of(WriteSsconf)[-1].call.values
-        self.assertEqual(last, {"master_netdev": "br9\n"})
 
     def test_failure(self) -> None:
         """Nodes that did not get it are named, and the job fails."""
         one = world()
-        one.nodes.unreachable.add(node_id(2))
+        one.distribution.failures = {NODE2: "no route"}
         with self.assertRaisesRegex(OperationFailed, f"1 node.s. did not get everything: {NODE2}"):
             one.run(RedistConf())
-
-    def test_by_the_distribution(self) -> None:
-        """Where the master has a distribution, that does all."""
-        one = world()
-        distribution = FakeDistribution()
-        operation = RedistConfOperation(RedistConf())
-        self.successResultOf(one.with_context(operation, distribution=distribution))
-        self.assertEqual((distribution.rounds, one.called()), (1, []))
-        distribution.failures = {NODE2: "no route"}
-        failed = one.with_context(operation, distribution=distribution)
-        self.failureResultOf(failed, OperationFailed)
         self.assertEqual(one.feedback.warnings, [f"node {NODE2} did not get everything: no route"])
