@@ -7,7 +7,6 @@ the background this returns when the daemon serves, or with its exit code when i
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import traceback
 from collections.abc import Sequence
@@ -55,14 +54,6 @@ def _has(options: Sequence[str], letter: str, word: str) -> bool:
     )
 
 
-def allow_many_files(wanted: int = 16_384) -> None:
-    """Raise the soft limit of open files: a connection for each node and each client is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < possible:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-
-
 def main(daemon: str, options: Sequence[str] | None = None) -> int:
     """Run a daemon until it ends, or until it serves in the background; gives the exit code."""
     options = sys.argv[1:] if options is None else options
@@ -74,9 +65,6 @@ def main(daemon: str, options: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{daemon} cannot start: {error}\n")
         return 1
     raise_open_files()
-    if daemon != "ganeti-noded":
-        # What node daemons start would inherit it, and old programs look at every possible number.
-        allow_many_files()
     sys.argv = twistd_arguments(daemon, options, paths)
     if not is_foreground(options):
         code = background.detach(daemon)

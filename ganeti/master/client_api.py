@@ -98,9 +98,11 @@ class MasterApi:
 
 @implementer(IPushProducer)
 class Outlet:
-    """Says when a client that reads slowly can take more news."""
+    """Says when a client that reads slowly can take more news, and hears no more of it until then."""
 
     def __init__(self) -> None:
+        self.inlet: IPushProducer | None = None
+        """Requests of the client: each of them would make the pile of unread answers higher."""
         self._is_paused = False
         self._waiting: list[Deferred[None]] = []
 
@@ -114,10 +116,14 @@ class Outlet:
     def pauseProducing(self) -> None:
         """The client does not read."""
         self._is_paused = True
+        if self.inlet is not None:
+            self.inlet.pauseProducing()
 
     def resumeProducing(self) -> None:
         """It reads again."""
         self._is_paused = False
+        if self.inlet is not None:
+            self.inlet.resumeProducing()
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)

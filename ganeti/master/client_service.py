@@ -20,6 +20,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
+    IPushProducer,
     IReactorTime,
     IReactorUNIX,
     ITransport,
@@ -77,6 +78,7 @@ class ClientLink(Link):
             self.log.warn("client with uid {uid}, pid {pid} is refused", uid=peer.uid, pid=peer.pid)
             self.abort()
             return
+        self._outlet.inlet = cast("IPushProducer", transport)
         cast("Any", transport).registerProducer(self._outlet, True)
 
     def push(self, command: type[commands.PushedCommand], args: list[Any]) -> None:
