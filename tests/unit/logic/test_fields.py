@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from field_tables import ALIASES, FIELDS, HV_TITLES
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.logic.fields import group, instance, node, others
@@ -33,6 +31,7 @@ from ganeti.testing.clusters import (
     with_node,
     with_settings,
 )
+from tests.unit.logic.field_tables import ALIASES, FIELDS, HV_TITLES
 
 TABLES: Mapping[str, Table] = {
     "cluster": others.CLUSTER_FIELDS,

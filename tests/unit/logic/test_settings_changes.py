@@ -19,6 +19,7 @@ from ganeti.logic.settings_changes import (
 )
 from ganeti.model.param_tables.disk import DISK
 from ganeti.model.param_tables.hv import HYPERVISORS
+from ganeti.model.params import ParamValues
 from ganeti.testing.clusters import ALL_TEMPLATES, cluster
 
 
@@ -71,7 +72,10 @@ class MergeTests(SynchronousTestCase):
 
     def test_by_name(self) -> None:
         """Only what was named changes; `default` gives the built-in default."""
-        own = {"drbd": DISK["drbd"].fill({"resync-rate": 99}), "plain": {"stripes": 2}}
+        own: dict[str, ParamValues] = {
+            "drbd": DISK["drbd"].fill({"resync-rate": 99}),
+            "plain": {"stripes": 2},
+        }
         merged = merged_by_name(own, {"drbd": {"resync-rate": "default"}}, DISK, "disk template")
         self.assertEqual(merged["drbd"]["resync-rate"], DISK["drbd"].defaults["resync-rate"])
         self.assertIs(merged["plain"], own["plain"])
@@ -94,7 +98,7 @@ class MergeTests(SynchronousTestCase):
     def test_osparams(self) -> None:
         """None and `default` remove a parameter; an OS without any is left out."""
         own = {"debian": {"a": "1", "b": "2"}, "fedora": {"c": "3"}}
-        changes = {"debian": {"a": None, "d": "4"}, "fedora": {"c": "default"}}
+        changes: dict[str, ParamValues] = {"debian": {"a": None, "d": "4"}, "fedora": {"c": "default"}}
         self.assertEqual(merged_osparams(own, changes), {"debian": {"b": "2", "d": "4"}})
 
 

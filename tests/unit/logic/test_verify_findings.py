@@ -125,7 +125,7 @@ class ConfigTests(SynchronousTestCase):
     def test_certificates(self) -> None:
         """Missing files, an end that is near, a check that could not be made."""
         there = dict.fromkeys(CERTIFICATES, "x")
-        cases = (
+        cases: tuple[tuple[NodeReport, list[Level]], ...] = (
             (NodeReport(filelist=there, client_cert=(None, "aa")), []),
             (NodeReport(filelist=there, client_cert=("WARNING", "20 days")), [Level.WARNING]),
             (NodeReport(filelist=there, client_cert=("ERROR", "2 days")), [Level.ERROR]),

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 from msgspec import inspect
-from wire_names import COMMON, OPCODES, REQUIRED
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import PrereqError
 from ganeti.ops.base import OpCode, parameters
 from ganeti.ops.registry import load
+from tests.unit.ops.wire_names import COMMON, OPCODES, REQUIRED
 
 
 def words(text: str) -> frozenset[str]:
@@ -188,7 +188,8 @@ class DecodeTests(SynchronousTestCase):
 
     def test_no_object(self) -> None:
         """What is no JSON object with an OP_ID is refused."""
-        for value in (None, [], "OP_TAGS_GET", {}, {"OP_ID": 3}):
+        broken: tuple[object, ...] = (None, [], "OP_TAGS_GET", {}, {"OP_ID": 3})
+        for value in broken:
             self.assertRaises(PrereqError, REGISTRY.decode, value)
 
     def test_other_names(self) -> None:

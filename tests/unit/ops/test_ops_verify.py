@@ -10,9 +10,10 @@ from ganeti.errors import BlockDeviceError, OperationFailed, PrereqError
 from ganeti.logic.verify.findings import VerifyCode
 from ganeti.model.calls.disks import DiskSizes
 from ganeti.model.calls.instances import AllInstancesInfo, RunState
-from ganeti.model.calls.outcome import Answer, NodeFailed
+from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
 from ganeti.model.calls.system import HookResult, NodeVerify
 from ganeti.model.cluster import Cluster
+from ganeti.model.ids import NodeId
 from ganeti.model.instance import AdminState
 from ganeti.ops.cluster.redist_conf import RedistConf
 from ganeti.ops.cluster.verify import VerifyCluster
@@ -377,7 +378,7 @@ class GroupTests(SynchronousTestCase):
     def test_hooks_spoil_the_verdict(self) -> None:
         """A script that fails, or hooks that could not be run, are findings (ENODEHOOKS)."""
         failed = HookResult(script="50-disks", code=1, output="smart says no\n")
-        outcomes = {
+        outcomes: dict[NodeId, Outcome[Any]] = {
             node_id(1): Answer((failed, HookResult(script="60-ok", code=2, output=""))),
             node_id(2): NodeFailed(BlockDeviceError("no answer")),
             node_id(3): Answer(()),
