@@ -28,7 +28,7 @@ from ganeti.errors import ErrorCode, GanetiError, PrereqError, TypeEnforcementEr
 from ganeti.interfaces import Plugins
 from ganeti.io.files import Ownership, write_file
 from ganeti.io.names import has_address, own_name, resolve
-from ganeti.logic.settings_changes import checked_mac_prefix
+from ganeti.logic.settings_changes import check_directory, checked_mac_prefix
 from ganeti.logic.ssconf import ssconf_files
 from ganeti.model.cluster import Cluster, empty_cluster
 from ganeti.model.codec import encode_cluster
@@ -202,6 +202,8 @@ def _new_cluster(paths: Paths, request: InitRequest, place: _Place, plugins: Plu
         )
         if getattr(request, name) is not None
     }
+    for what in ("file_storage_dir", "shared_file_storage_dir"):
+        check_directory(getattr(request, what) or "", what)
     if request.mac_prefix is not None:
         given["mac_prefix"] = checked_mac_prefix(request.mac_prefix)
     try:

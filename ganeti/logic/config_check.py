@@ -365,7 +365,7 @@ def _volumes(cluster: Cluster) -> Findings:
             for node in part.nodes or disk.nodes:
                 use = (node, *part.logical_id)
                 if users.get(use, disk.uuid) != disk.uuid:
-                    volume = "/".join(part.logical_id)
+                    volume = "/".join(map(str, part.logical_id))
                     text = f"logical volume {volume} also belongs to disk {users[use]}"
                     yield Finding(kind="disk", name=disk.uuid, text=text)
                 users.setdefault(use, disk.uuid)

@@ -27,7 +27,7 @@ API_VARIANTS = 15
 API_PARAMETERS = 20
 """From this version on there are parameters and the script `verify`."""
 
-PARAMETER_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
+PARAMETER_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*\Z")
 """Names that can become part of an environment variable (S2.2-105)."""
 
 

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from ganeti.errors import ErrorCode, PrereqError
 from ganeti.model.cluster import Cluster, ClusterSettings
-from ganeti.model.params import RESET, ParamTable, ParamValue, ParamValues
+from ganeti.model.param_tables.rows import absolute_path_or_empty
+from ganeti.model.params import RESET, ParamTable, ParamValue, ParamValues, is_one_line
 
 _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){2}")
 
@@ -158,6 +159,19 @@ def checked_mac_prefix(prefix: str) -> str:
     if _MAC_PREFIX.fullmatch(lower) is None:
         raise PrereqError(f"MAC prefix {prefix!r} is not three octets such as aa:00:00")
     return lower
+
+
+def check_directory(path: str, what: str) -> None:
+    """Refuse a directory of the cluster that is not absolute and plain; empty means none.
+
+    Raises:
+        PrereqError: with what is wrong.
+    """
+    problem = absolute_path_or_empty(path)
+    if problem is None and not is_one_line(path):
+        problem = f"{path!r} has control characters"
+    if problem is not None:
+        raise PrereqError(f"{what}: {problem}")
 
 
 def plain_changes(op: Any, names: Sequence[str]) -> dict[str, Any]:

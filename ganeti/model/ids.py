@@ -18,14 +18,16 @@ NetworkId = NewType("NetworkId", str)
 JobId = NewType("JobId", int)
 """Number of a job, counted from 1 and never used again."""
 
-PLUGIN_NAME = re.compile(r"^[a-zA-Z0-9_-]+$")
+PLUGIN_NAME = re.compile(r"^[a-zA-Z0-9_-]+\Z")
 """Names of plugins that are looked up in a directory (OS, allocator, storage provider)."""
 
 HOST_NAME = re.compile(
-    r"^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$"
+    r"^(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\Z"
 )
 
-GROUP_NAME = re.compile(r"^[a-zA-Z0-9_.][a-zA-Z0-9_.-]*$")
+GROUP_NAME = re.compile(r"^[a-zA-Z0-9_.][a-zA-Z0-9_.-]*\Z")
+
+# All of these end with \Z: `$` also allows a line break, and names stand in files that have a line for each.
 
 
 def is_host_name(text: str) -> bool:

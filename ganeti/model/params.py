@@ -116,6 +116,11 @@ class ParamTable:
         return converted
 
 
+def is_one_line(text: str) -> bool:
+    """Whether a text can stand on a line of a file, and in an environment, as it is."""
+    return not any(character < " " or character == "\x7f" for character in text)
+
+
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 
@@ -132,6 +137,8 @@ def convert(value: ParamValue, wanted: ParamType, what: str) -> ParamValue:
         case (ParamType.MAYBE_STRING, None):
             return None
         case (ParamType.STRING | ParamType.MAYBE_STRING, str()):
+            if not is_one_line(value):
+                raise TypeEnforcementError(f"{what} must be one line without control characters")
             return value
         case (ParamType.STRING, None | False):
             return ""

@@ -193,10 +193,10 @@ def _damage_after(data: bytes, offset: int, torn_batch: int) -> str | None:
 
 
 def _next_intact(data: bytes, offset: int) -> tuple[int, _Framed] | None:
-    at = offset
-    while (newline := data.find(b"\n", at)) >= 0:
-        at = newline + 1
-        framed = _parse(data, at)
+    # Anywhere, not only behind a line break: that may be the byte that was damaged.
+    while (line := _FIRST_LINE.search(data, offset + 1)) is not None:
+        offset = line.start()
+        framed = _parse(data, offset)
         if framed is not None:
-            return at, framed
+            return offset, framed
     return None

@@ -17,7 +17,7 @@ from ganeti.storage.qcow2 import DRIVER as QCOW2
 FILE_DRIVERS = ("loop", "blktap", "blktap2", QCOW2)
 """Values of `file_driver`; only the last says anything about the format, the others are raw."""
 
-_LAID_OUT = re.compile(r"^[0-9a-f-]{36}\.[a-z]+\.disk\d+$")
+_LAID_OUT = re.compile(r"^[0-9a-f-]{36}\.[a-z]+\.disk\d+\Z")
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):

@@ -104,7 +104,7 @@ def absolute_path_or_empty(value: ParamValue) -> str | None:
 
 def image_or_empty(value: ParamValue) -> str | None:
     """An absolute path or the address of an image that the hypervisor fetches, or nothing."""
-    if value and re.match(r"(https?|ftps?)://\S+$", str(value)):
+    if value and re.match(r"(https?|ftps?)://\S+\Z", str(value)):
         return None
     problem = absolute_path_or_empty(value)
     return f"{problem}, nor an http, https or ftp address" if problem else None

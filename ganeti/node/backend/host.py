@@ -178,6 +178,8 @@ def _started(
         raise CommandFailed(f"cannot run {argv[0]}: not found on this node; install it") from error
     except OSError as error:
         raise CommandFailed(f"cannot run {argv[0]}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CommandFailed(f"cannot run {argv[0]}: an argument or variable has a NUL byte in it") from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

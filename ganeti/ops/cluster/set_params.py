@@ -12,6 +12,7 @@ from ganeti.errors import GanetiError, PrereqError
 from ganeti.interfaces import Plugins
 from ganeti.logic.node_flags import nodes_to_promote
 from ganeti.logic.settings_changes import (
+    check_directory,
     checked_mac_prefix,
     edited_list,
     merged_by_name,
@@ -38,6 +39,8 @@ from ganeti.ops.node.common import promote
 Params = Mapping[str, ParamValue]
 Named = Mapping[str, Params]
 ListChanges = tuple[tuple[str, str], ...]
+
+_DIRECTORIES = ("file_storage_dir", "shared_file_storage_dir", "gluster_storage_dir")
 
 POLICY = Kind(syntax="ipolicy", placeholder="KEY=VALUE,...")
 
@@ -241,6 +244,8 @@ class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]
             )
         settings = cluster.settings
         changes = plain_changes(op, _REPLACED)
+        for name in _DIRECTORIES:
+            check_directory(changes.get(name, ""), name)
         if op.mac_prefix is not None:
             changes["mac_prefix"] = checked_mac_prefix(op.mac_prefix)
         if op.hvparams is not None:

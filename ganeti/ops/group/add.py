@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ganeti.errors import ErrorCode, GanetiError, PrereqError
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import GroupId
+from ganeti.model.ids import GROUP_NAME, GroupId
 from ganeti.model.ipolicy import check_policy, policy_from
 from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import AllocPolicy, NodeGroup
@@ -84,8 +84,10 @@ class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
 
     def check(self, cluster: Cluster, facts: NodeGroup) -> None:
         """A free name, and a policy that makes sense below that of the cluster."""
-        if not facts.name:
-            raise PrereqError("a node group needs a name")
+        if GROUP_NAME.match(facts.name) is None:
+            raise PrereqError(
+                f"{facts.name!r} cannot name a node group; use letters, digits, _, minus and dots"
+            )
         for group in cluster.groups.values():
             if facts.name in (group.name, group.uuid):
                 raise PrereqError(

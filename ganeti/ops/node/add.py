@@ -7,6 +7,7 @@ separate script, so that the core of the system knows nothing of SSH (S2.3-153).
 from __future__ import annotations
 
 import ipaddress
+import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -17,7 +18,7 @@ from ganeti.errors import ErrorCode, GanetiError, PrereqError
 from ganeti.logic.node_flags import should_promote_itself
 from ganeti.model.calls.system import Version, VersionResult
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import NodeId
+from ganeti.model.ids import NodeId, is_host_name
 from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import Node, NodeGroup
 from ganeti.model.param_tables.nd import NODE as NODE_PARAMS
@@ -82,6 +83,10 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
         """The node as it will be, reached and asked for its version."""
         cluster = ctx.cluster
         name = self._name = await self._full_name(ctx)
+        if not is_host_name(name):
+            raise PrereqError(f"{name!r} cannot name a node; use letters, digits, minus and dots")
+        if self.op.node_uuid is not None:
+            _check_uuid(self.op.node_uuid)
         known = cluster.nodes.by_key(name)
         primary_ip = self.op.primary_ip or await self._resolved(ctx, name)
         node = self._node(ctx, cluster, name, known, primary_ip)
@@ -267,3 +272,12 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
                 f"the master has {have}; all nodes must be alike: "
                 + ("leave -s away" if master_single else f"give the one of {node.name} with -s")
             )
+
+
+def _check_uuid(text: str) -> None:
+    try:
+        is_plain = str(uuid.UUID(text)) == text
+    except ValueError:
+        is_plain = False
+    if not is_plain:
+        raise PrereqError(f"{text!r} is no UUID for a node; leave it away and one is made up")

@@ -57,6 +57,12 @@ class ReadTests(SynchronousTestCase):
         found = read_journal(whole[:at] + bytes([value]) + whole[at + 1 :])
         self.assertIsNotNone(found.damage)
 
+    def test_damaged_line_break(self) -> None:
+        """The byte between two batches is damaged: that is damage, not a torn write of both of them."""
+        content = [[Record(kind="job", id=name, seq=1, payload=b"x")] for name in ("1", "2")]
+        whole, at = written(content, 1), len(written(content[:1], 1)) - 1
+        self.assertIsNotNone(read_journal(whole[:at] + b"\0" + whole[at + 1 :]).damage)
+
 
 class BatchTests(SynchronousTestCase):
     """Batches in a message."""
