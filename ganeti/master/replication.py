@@ -153,7 +153,8 @@ class Replicator:
             if not targets:
                 return
             call = QueueUpdate(generation=self.generation, records=data)
-            outcomes = await self._nodes.each(targets, call, timeout_s=self._answer_s)
+            # Everybody waits for this: not for a candidate that could not be reached just now.
+            outcomes = await self._nodes.each(targets, call, timeout_s=self._answer_s, patient=False)
             for node in targets:
                 match outcomes.get(node.uuid):
                     case Answer():
