@@ -38,6 +38,7 @@ class AddAnOperationTests(SynchronousTestCase):
         """Copy the project and put the file of the page into it; nothing else is done."""
         super().setUpClass()
         cls.copy = Path(tempfile.mkdtemp(prefix="operation-"))
+        cls.addClassCleanup(shutil.rmtree, cls.copy)
         for name in ("ganeti", "plugins", "bin", "docs"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(CHECKOUT / name, cls.copy / name, symlinks=True, ignore=ignored)
@@ -45,12 +46,6 @@ class AddAnOperationTests(SynchronousTestCase):
         (cls.copy / "ganeti/ops/group/close.py").write_text(operation)
         (cls.copy / "test_close.py").write_text(tests)
         cls.run_in_copy(sys.executable, "-m", "ganeti.ops.describe", "--write")
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """Remove the copy."""
-        shutil.rmtree(cls.copy)
-        super().tearDownClass()
 
     @classmethod
     def run_in_copy(cls, *argv: str) -> str:

@@ -132,6 +132,7 @@ class PackagingTests(SynchronousTestCase):
         """Build an sdist, and from it a wheel."""
         super().setUpClass()
         cls.work = tempfile.mkdtemp(prefix="packaging-")
+        cls.addClassCleanup(shutil.rmtree, cls.work)
         cls.source = source_copy(cls.work)
         build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", cls.work]
         run([*build, "--sdist", str(cls.source)])
@@ -141,12 +142,6 @@ class PackagingTests(SynchronousTestCase):
         (unpacked,) = Path(cls.work, "unpacked").iterdir()
         run([*build, "--wheel", str(unpacked)])
         (cls.wheel,) = Path(cls.work).glob("ganeti-*.whl")
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """Remove it."""
-        shutil.rmtree(cls.work)
-        super().tearDownClass()
 
     def environment(self) -> Environment:
         """A new environment."""
