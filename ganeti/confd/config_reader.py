@@ -76,7 +76,7 @@ class ConfigReader(Service):
             self.cluster = await self._in_thread(self._read)
         except CancelledError:
             raise
-        except (ConfigurationError, OSError) as error:
+        except (ConfigurationError, OSError, ValueError, RecursionError) as error:
             self.log.error("the configuration cannot be read: {error}", error=error)
             return
         self._identity = found

@@ -180,10 +180,10 @@ class ConfdDaemonTests(SynchronousTestCase):
         """A file that cannot be read leaves what was read before in force."""
         self.write(cluster(nodes=1))
         self.start()
-        with open(self.path, "w") as stream:
-            stream.write("{torn")
-        self.reader.look_soon()
-        self.assertEqual(self.ask(ping()).status, ReplyStatus.OK)
+        for damaged in (b"{torn", b'{"version": "\xff"}', b"[" * 100_000):
+            write_file(self.path, damaged, durable=False)
+            self.reader.look_soon()
+            self.assertEqual(self.ask(ping()).status, ReplyStatus.OK)
 
     def test_unchanged(self) -> None:
         """A file that is the same is not read again."""
