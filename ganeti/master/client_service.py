@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 
 from ganeti.io.unix_address import UnixAddress
 from ganeti.master.client_api import ClientRequests, MasterApi, Outlet
+from ganeti.master.inlet import Inlet
 from ganeti.wire import master_commands as commands
 from ganeti.wire.link import Link
 
@@ -68,6 +69,7 @@ class ClientLink(Link):
         self._requests = ClientRequests(api, self._outlet)
         self._may_connect = may_connect
         super().__init__(clock, self._requests, max_box_bytes=MAX_BOX_BYTES, has_keepalive=False)
+        self._inlet = Inlet(clock, super().dataReceived, self.abort)
 
     def makeConnection(self, transport: ITransport) -> None:
         """Let the client in, or not."""
@@ -78,8 +80,13 @@ class ClientLink(Link):
             self.log.warn("client with uid {uid}, pid {pid} is refused", uid=peer.uid, pid=peer.pid)
             self.abort()
             return
-        self._outlet.inlet = cast("IPushProducer", transport)
+        self._inlet.source = cast("IPushProducer", transport)
+        self._outlet.inlet = self._inlet
         cast("Any", transport).registerProducer(self._outlet, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what arrived, not too much in one turn."""
+        self._inlet.put(data)
 
     def push(self, command: type[commands.PushedCommand], args: list[Any]) -> None:
         """Send something that wants no answer; does nothing once the connection is gone."""
@@ -88,6 +95,7 @@ class ClientLink(Link):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client went away."""
+        self._inlet.stopProducing()
         self._requests.close()
         super().connectionLost(reason)
 

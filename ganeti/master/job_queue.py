@@ -45,6 +45,8 @@ from ganeti.ops.registry import Registry
 MAX_JOBS = 5000
 """Most jobs that are not archived."""
 ARCHIVE_BATCH = 10
+JOBS_AT_A_TIME = 200
+"""Of a large batch so many are read, and made durable, before others have their turn."""
 
 SubmitResult = tuple[bool, JobId | str]
 
@@ -115,7 +117,8 @@ class JobQueue:
     ) -> Sequence[SubmitResult]:
         """Take several jobs that may depend on each other by relative ids.
 
-        One that is wrong is refused and does not keep the others from being taken.
+        One that is wrong is refused and does not keep the others from being taken. Those of a large
+        batch are durable, and begin, some hundred at a time.
 
         Raises:
             PrereqError: wrong_input: no list.
@@ -152,20 +155,26 @@ class JobQueue:
         self._check_open(drained_ok=False)
         first = self._store.reserve(len(missing))
         batch: dict[int, JobId] = self._requests.known(request_id)
-        lives: list[LiveJob] = []
         taken: dict[int, JobId] = {}
-        for place, index in enumerate(missing):
-            job_id = JobId(first + place)
+        for start in range(0, len(missing), JOBS_AT_A_TIME):
+            lives: dict[int, LiveJob] = {}
+            for place, index in enumerate(missing[start : start + JOBS_AT_A_TIME], start):
+                try:
+                    self._check_room(len(lives))
+                    ops = read_opcodes(self._registry, jobs[index])
+                    lives[index] = self._new(ops, JobId(first + place), index, batch, request_id)
+                except GanetiError as error:
+                    refused[index] = _refusal(error, jobs[index])
+                    continue
+                batch[index] = lives[index].id
             try:
-                self._check_room(len(lives))
-                ops = read_opcodes(self._registry, jobs[index])
-                lives.append(self._new(ops, job_id, index, batch, request_id))
-            except GanetiError as error:
-                refused[index] = f"{error}; opcodes {_summary(jobs[index])}"
-                continue
-            batch[index] = taken[index] = job_id
-        if lives:
-            await self._take(lives)
+                await self._take(tuple(lives.values()))
+            except JobQueueError as error:
+                if not taken:
+                    raise
+                refused.update((index, _refusal(error, jobs[index])) for index in missing[start:])
+                break
+            taken.update((index, live.id) for index, live in lives.items())
         return taken
 
     def _new(
@@ -184,6 +193,8 @@ class JobQueue:
         return LiveJob(job, prepared)
 
     async def _take(self, lives: Sequence[LiveJob]) -> None:
+        if not lives:
+            return
         await self._table.add(lives)
         for live in lives:
             self._enqueue(live)
@@ -330,6 +341,10 @@ class JobQueue:
 
 def _is_archivable(live: LiveJob) -> bool:
     return live.durable is live.job and is_final(live.job)
+
+
+def _refusal(error: GanetiError, values: object) -> str:
+    return f"{error}; opcodes {_summary(values)}"
 
 
 def _summary(values: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from ganeti.errors import GanetiError
 from ganeti.interfaces import IClock
 from ganeti.io.files import Ownership, write_file
 from ganeti.model.paths import Paths
@@ -34,10 +35,20 @@ class WatcherPause:
         return end if end > self._clock.seconds() else None
 
     def set(self, until: float | None) -> float | None:
-        """Pause until then, or (None) not at all; gives what is set now."""
+        """Pause until then, or (None) not at all; gives what is set now.
+
+        Raises:
+            GanetiError: the file cannot be written.
+        """
+        try:
+            self._write(until)
+        except OSError as error:
+            raise GanetiError(f"the pause cannot be recorded in {self._path}: {error.strerror}") from error
+        return self.until()
+
+    def _write(self, until: float | None) -> None:
         if until is None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
         else:
             write_file(self._path, f"{until:.0f}\n".encode(), _READABLE, durable=False)
-        return self.until()

@@ -162,6 +162,28 @@ class BatchTests(SynchronousTestCase):
         world.result(world.queue.submit_many([[Probe()]] * 50))
         self.assertEqual([len(saved) for saved in world.store.history], [50])
 
+    def test_large_batch(self) -> None:
+        """A large batch is made durable some hundred at a time; relative ids go across."""
+        world = JobWorld(is_started=False)
+        jobs = [[Probe()], *([[Probe(depends=((-1, ()),))]] * 500)]
+        self.assertEqual(world.result(world.queue.submit_many(jobs))[-1], (True, 501))
+        self.assertEqual([len(saved) for saved in world.store.history], [200, 200, 101])
+        self.assertEqual(world.job(JobId(401)).ops[0].input_value()["depends"], [[400, []]])
+
+    def test_disk_full_in_a_large_batch(self) -> None:
+        """What is durable is taken; all after that is refused with the reason; none at all is an error."""
+        world = JobWorld(is_started=False, store=MemoryJobStore(is_slow=True))
+        results: list[Any] = []
+        Deferred.fromCoroutine(world.queue.submit_many([[Probe()]] * 450)).addCallback(results.extend)
+        world.store.finish()
+        world.store.failure = "No space left on device"
+        world.store.finish()
+        self.assertEqual([ok for ok, _ in results], [True] * 200 + [False] * 250)
+        self.assertIn("No space left", results[-1][1])
+        self.assertEqual(len(world.engine.table), 200)
+        world.store.is_slow = False
+        self.assertRaises(JobQueueError, world.result, world.queue.submit_many([[Probe()]] * 450))
+
 
 class RequestIdTests(SynchronousTestCase):
     """A submission that is repeated because its answer was lost."""
