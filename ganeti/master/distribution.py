@@ -104,7 +104,9 @@ class SsconfDistributor:
             for name in ("settings", "nodes", "groups", "instances", "networks")
         )
         if not same:
-            self._round_in(ROUND_S)
+            # Whoever is new has nothing at all, and is soon asked for its master.
+            has_newcomers = old.nodes is not new.nodes and any(uuid not in old.nodes for uuid in new.nodes)
+            self._round_in(0.0 if has_newcomers else ROUND_S)
 
     def _round_in(self, delay_s: float) -> None:
         if self._end_subscription is None:

@@ -9,7 +9,7 @@ from ganeti.errors import ErrorCode, PrereqError
 from ganeti.model.cluster import ClusterSettings
 from ganeti.model.disk import TRAITS, DiskTemplate
 from ganeti.model.ids import NodeId
-from ganeti.model.ipolicy import DEFAULT_POLICY, InstancePolicy, check_policy, policy_from
+from ganeti.model.ipolicy import DEFAULT_POLICY, InstancePolicy, check_policy, check_templates, policy_from
 from ganeti.model.param_tables.be import BACKEND, check_memory_order, expand_memory
 from ganeti.model.param_tables.disk import DISK
 from ganeti.model.param_tables.hv import HYPERVISORS
@@ -148,11 +148,6 @@ def _with_metavg(given: Mapping[str, ParamValues], volume_group: str | None) -> 
 
 def _new_policy(given: Mapping[str, Any], enabled: Sequence[str]) -> InstancePolicy:
     policy = policy_from(DEFAULT_POLICY, {"disk-templates": sorted(enabled), **given})
-    for template in policy.disk_templates:
-        if template not in enabled:
-            raise PrereqError(
-                f"the instance policy allows disk template {template}, which is not enabled; enable it "
-                "or leave it out of the policy"
-            )
+    check_templates(policy, enabled)
     check_policy(policy)
     return policy

@@ -110,6 +110,20 @@ def check_policy(policy: InstancePolicy) -> None:
         raise PrereqError("instance policy: " + "; ".join(problems))
 
 
+def check_templates(policy: InstancePolicy, enabled: Sequence[str]) -> None:
+    """Refuse a policy that allows disk templates which are not enabled.
+
+    Raises:
+        PrereqError: wrong_input, with the templates.
+    """
+    others = [name for name in policy.disk_templates if name not in enabled]
+    if others:
+        raise PrereqError(
+            f"the instance policy allows disk template {', '.join(others)}, which is not enabled; enable it "
+            "or leave it out of the policy"
+        )
+
+
 def policy_problems(policy: InstancePolicy) -> tuple[str, ...]:
     """What is wrong in a policy: ranges that run backwards, a standard size outside all of them."""
     problems = [

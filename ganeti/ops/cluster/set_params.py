@@ -25,7 +25,7 @@ from ganeti.logic.settings_changes import (
 from ganeti.model.calls.instances import HypervisorValidateParams
 from ganeti.model.calls.outcome import NodeFailed
 from ganeti.model.cluster import Cluster, ClusterSettings
-from ganeti.model.ipolicy import check_policy, policy_from
+from ganeti.model.ipolicy import check_policy, check_templates, policy_from
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level
 from ganeti.model.param_tables.be import BACKEND, expand_memory
 from ganeti.model.param_tables.disk import DISK
@@ -282,6 +282,7 @@ class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]
         if op.ipolicy is not None:
             changes["ipolicy"] = policy_from(settings.ipolicy, op.ipolicy)
             check_policy(changes["ipolicy"])
+            check_templates(changes["ipolicy"], settings.enabled_disk_templates)
         return changes
 
     def _edit_lists(self, settings: ClusterSettings, changes: dict[str, Any]) -> tuple[str, ...]:

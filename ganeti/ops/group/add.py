@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ganeti.errors import ErrorCode, GanetiError, PrereqError
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import GROUP_NAME, GroupId
-from ganeti.model.ipolicy import check_policy, policy_from
+from ganeti.model.ipolicy import check_policy, check_templates, policy_from
 from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import AllocPolicy, NodeGroup
 from ganeti.model.param_tables.disk import DISK
@@ -94,7 +94,9 @@ class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
                     f"there is a node group {group.name} ({group.uuid}) already; choose another name",
                     code=ErrorCode.EXISTS,
                 )
-        check_policy(policy_from(cluster.settings.ipolicy, facts.ipolicy))
+        policy = policy_from(cluster.settings.ipolicy, facts.ipolicy)
+        check_policy(policy)
+        check_templates(policy, cluster.settings.enabled_disk_templates)
 
     async def run(self, ctx: Context, facts: NodeGroup) -> None:
         """Record it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -56,6 +58,13 @@ class DistributorTests(SynchronousTestCase):
         (only,) = self.sent("node2")
         self.assertEqual(list(only), ["instance_list"])
         self.assertIn("newer.example.com\n", only["instance_list"])
+
+    def test_newcomer(self) -> None:
+        """A node that is new gets everything at once."""
+        grown = cluster(nodes=5, instances=2)
+        self.update(replace(self.config.current(), nodes=grown.nodes))
+        self.clock.advance(0)
+        self.assertEqual(self.sent("node5"), [ssconf_files(self.config.current())])
 
     def test_irrelevant_change(self) -> None:
         """A change that no file shows sends nothing."""

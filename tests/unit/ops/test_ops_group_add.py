@@ -73,6 +73,7 @@ class AddGroupTests(SynchronousTestCase):
         self.refused(AddGroup(group_name="g", diskparams={"plain": {"stripes": 0}}), "stripes")
         self.refused(AddGroup(group_name="g", ipolicy={"vcpu-ration": 1}), "vcpu-ration")
         self.refused(AddGroup(group_name="g", ipolicy={"vcpu-ratio": 0.5}), "vcpu-ratio")
+        self.refused(AddGroup(group_name="g", ipolicy={"disk-templates": ["plane"]}), "plane")
         self.refused(AddGroup(group_name=""), "name")
 
     def test_hooks(self) -> None:
