@@ -6,7 +6,7 @@ that they decide on the same numbers (iallocator.md section 2.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -21,9 +21,10 @@ from ganeti.model.allocation import (
 )
 from ganeti.model.calls.disks import StorageSpace
 from ganeti.model.calls.instances import RunningInstance
+from ganeti.model.calls.system import NodeInfoResult
 from ganeti.model.cluster import Cluster, ClusterSettings
 from ganeti.model.disk import TRAITS, DiskTemplate, Mirroring, TemplateTraits
-from ganeti.model.filled import BackendParams, beparams_of
+from ganeti.model.filled import BackendParams, beparams_of, ndparams_of
 from ganeti.model.ids import NodeId
 from ganeti.model.instance import AdminState, Instance
 
@@ -86,6 +87,29 @@ def disk_space(template: str, sizes: tuple[int, ...]) -> int:
         return 0
     overhead = DRBD_METADATA_MIB if template == DiskTemplate.DRBD else 0
     return sum(sizes) + overhead * len(sizes)
+
+
+def storage_units(cluster: Cluster, templates: Collection[str]) -> dict[str, str]:
+    """Storage of these templates on every node, as type to name of the unit."""
+    settings = cluster.settings
+    places = {
+        "lvm-vg": settings.volume_group_name,
+        "file": settings.file_storage_dir,
+        "sharedfile": settings.shared_file_storage_dir,
+        "gluster": settings.gluster_storage_dir,
+    }
+    if any(ndparams_of(cluster, node)["exclusive_storage"] for node in cluster.nodes.values()):
+        places[SPINDLE_REPORT] = settings.volume_group_name
+    wanted = {traits_of(template).storage_type for template in templates}
+    if "lvm-vg" in wanted:
+        wanted.add(SPINDLE_REPORT)
+    return {kind: place for kind, place in places.items() if place and kind in wanted}
+
+
+def free_space(facts: NodeInfoResult, template: str) -> int | None:
+    """MiB that a node reports as free for disks of a template; None: it reports nothing."""
+    space = _report(facts.storage, traits_of(template).storage_type)
+    return None if space is None else space.storage_free
 
 
 def question_of(request: AllocationRequest, cluster: Cluster) -> Question:

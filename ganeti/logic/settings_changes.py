@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ganeti.errors import ErrorCode, PrereqError
 from ganeti.model.cluster import Cluster, ClusterSettings
+from ganeti.model.disk import DiskTemplate
 from ganeti.model.param_tables.rows import absolute_path_or_empty
 from ganeti.model.params import RESET, ParamTable, ParamValue, ParamValues, is_one_line
 
@@ -56,6 +57,12 @@ def with_enabled_templates(cluster: Cluster, wanted: Sequence[str], known: Seque
                 f"disk template {disk.dev_type} is used by disk {disk.uuid} and cannot be disabled",
                 code=ErrorCode.STATE,
             )
+    without_disks = [each.name for each in cluster.instances.values() if not each.disks]
+    if without_disks and DiskTemplate.DISKLESS not in names:
+        raise PrereqError(
+            f"disk template diskless is used by instance {min(without_disks)} and cannot be disabled",
+            code=ErrorCode.STATE,
+        )
     policy = cluster.settings.ipolicy
     allowed = tuple(name for name in policy.disk_templates if name in names) or names
     return replace(

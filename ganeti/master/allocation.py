@@ -14,7 +14,7 @@ from zope.interface import implementer
 from ganeti.errors import AllocatorError, ErrorCode, GanetiError, NodeError, NodeTimeout, PrereqError
 from ganeti.interfaces import IAllocation, IExternalAllocators, INodes, Plugins
 from ganeti.logic.allocator_answers import check_solution
-from ganeti.logic.node_figures import SPINDLE_REPORT, question_of, traits_of
+from ganeti.logic.node_figures import question_of, storage_units
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
@@ -26,7 +26,6 @@ from ganeti.model.calls.instances import AllInstancesInfo
 from ganeti.model.calls.outcome import Answer
 from ganeti.model.calls.system import AllocatorRunner, NodeInfo
 from ganeti.model.cluster import Cluster, ClusterSettings
-from ganeti.model.filled import ndparams_of
 from ganeti.model.ids import PLUGIN_NAME, NodeId
 from ganeti.model.node import AllocPolicy
 
@@ -222,23 +221,6 @@ def _facts_call(request: AllocationRequest, cluster: Cluster) -> NodeInfo:
     return NodeInfo(
         storage_units=storage_units(cluster, templates), hypervisors=tuple(sorted(hypervisors - {""}))
     )
-
-
-def storage_units(cluster: Cluster, templates: Collection[str]) -> dict[str, str]:
-    """Storage of these templates on every node, as type to name of the unit."""
-    settings = cluster.settings
-    places = {
-        "lvm-vg": settings.volume_group_name,
-        "file": settings.file_storage_dir,
-        "sharedfile": settings.shared_file_storage_dir,
-        "gluster": settings.gluster_storage_dir,
-    }
-    if any(ndparams_of(cluster, node)["exclusive_storage"] for node in cluster.nodes.values()):
-        places[SPINDLE_REPORT] = settings.volume_group_name
-    wanted = {traits_of(template).storage_type for template in templates}
-    if "lvm-vg" in wanted:
-        wanted.add(SPINDLE_REPORT)
-    return {kind: place for kind, place in places.items() if place and kind in wanted}
 
 
 def _refusal(name: str, solution: Solution) -> str:

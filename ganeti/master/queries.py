@@ -25,8 +25,8 @@ from ganeti.logic.fields.others import (
     ClusterRow,
     MissingJob,
 )
+from ganeti.logic.node_figures import storage_units
 from ganeti.logic.qlang import CompiledFilter, compile_filter
-from ganeti.master.allocation import storage_units
 from ganeti.master.job_queue import JobQueue
 from ganeti.master.os_rows import os_rows
 from ganeti.master.watcher_pause import WatcherPause
@@ -41,7 +41,7 @@ from ganeti.model.instance import Instance
 from ganeti.model.names import nice_key
 from ganeti.model.node import Node
 
-SLICE_ROWS = 250
+SLICE_ROWS = 100
 LIVE_TIMEOUT_S = 20.0
 """A node that does not answer in this time counts as silent in a list."""
 

@@ -11,11 +11,12 @@ import msgspec
 from ganeti.errors import ErrorCode, GanetiError, OperationFailed, PrereqError
 from ganeti.logic.hooks_env import text
 from ganeti.logic.instance_changes import set_admin_state
+from ganeti.logic.node_figures import free_space, storage_units
 from ganeti.model.allocation import Allocate
 from ganeti.model.calls.instances import HypervisorValidateParams
 from ganeti.model.calls.os import OsValidate
-from ganeti.model.calls.outcome import NodeFailed
-from ganeti.model.calls.system import BridgesExist
+from ganeti.model.calls.outcome import Answer, NodeFailed
+from ganeti.model.calls.system import BridgesExist, NodeInfo, NodeInfoResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS, Mirroring
 from ganeti.model.filled import fill_instance, nicparams_of, osparams_of
@@ -25,7 +26,13 @@ from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, excl
 from ganeti.model.params import ParamValue
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
 from ganeti.ops.instance.common import hook_env, hook_nodes, require_target
-from ganeti.ops.instance.create_checks import CreateWish, complete, normalised_name, refuse_existing
+from ganeti.ops.instance.create_checks import (
+    CreateWish,
+    complete,
+    normalised_name,
+    refuse_existing,
+    with_address,
+)
 from ganeti.ops.instance.create_steps import (
     Birth,
     create_disks,
@@ -48,7 +55,6 @@ from ganeti.ops.kinds import (
     PRIVATE_KEY_VALUES,
     TAGS,
 )
-from ganeti.ops.steps import capacity_of
 
 Params = Mapping[str, ParamValue]
 
@@ -136,6 +142,8 @@ class CreateFacts(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeId, ...]
     """Primary first."""
     free_memory_mib: int
+    free_space_mib: Mapping[NodeId, int] = {}
+    """For the disks; of nodes that report such a thing."""
     osparams: dict[str, ParamValue]
 
 
@@ -189,20 +197,25 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         cluster = ctx.cluster
         self._check_arguments()
         wish = self._wish(ctx)
-        await self._check_name(ctx, wish)
+        wish = with_address(wish, await self._check_name(ctx, wish))
         group = cluster.group(self.op.group_name).uuid if self.op.group_name else None
         nodes = self._given_nodes(cluster) or await self._allocate(ctx, wish, group)
         self._chosen = nodes
         self._check_nodes(cluster, wish, nodes)
         osparams = osparams_of(cluster.settings, wish.os, self.op.osparams)
         await self._ask_nodes(ctx, wish, nodes, osparams)
-        capacity = await capacity_of(ctx.nodes, cluster.nodes[nodes[0]], wish.hypervisor)
+        infos = await self._room(ctx, wish, nodes)
+        spaces = {node: free_space(info, wish.template) for node, info in infos.items()}
         return CreateFacts(
-            wish=wish, nodes=nodes, free_memory_mib=capacity.memory_free, osparams=dict(self.op.osparams)
+            wish=wish,
+            nodes=nodes,
+            free_memory_mib=infos[nodes[0]].hypervisors[wish.hypervisor].memory_free,
+            free_space_mib={node: free for node, free in spaces.items() if free is not None},
+            osparams=dict(self.op.osparams),
         )
 
     def check(self, cluster: Cluster, facts: CreateFacts) -> None:
-        """Policy and memory."""
+        """Policy, memory and disk space."""
         primary = cluster.nodes[facts.nodes[0]]
         problems = facts.wish.policy_problems(cluster, primary.group)
         if problems and not self.op.ignore_ipolicy:
@@ -216,9 +229,17 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         if self._starts and facts.free_memory_mib < needed:
             raise PrereqError(
                 f"node {primary.name} has {facts.free_memory_mib} MiB of free memory, "
-                f"{facts.wish.name} needs {needed} MiB",
+                f"{facts.wish.name} needs {needed} MiB; choose another node or give it less",
                 code=ErrorCode.NO_RESOURCES,
             )
+        space = facts.wish.needed_space_mib(cluster.settings.volume_group_name)
+        for node, free in facts.free_space_mib.items():
+            if space > free:
+                raise PrereqError(
+                    f"node {cluster.nodes[node].name} has {free} MiB of free space for {facts.wish.template} "
+                    f"disks, {facts.wish.name} needs {space} MiB; choose another node or smaller disks",
+                    code=ErrorCode.NO_RESOURCES,
+                )
 
     async def run(self, ctx: Context, facts: CreateFacts) -> list[str]:
         """Create it; gives the names of its nodes, primary first."""
@@ -322,9 +343,9 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
             file_storage_dir=op.file_storage_dir,
         )
 
-    async def _check_name(self, ctx: Context, wish: CreateWish) -> None:
+    async def _check_name(self, ctx: Context, wish: CreateWish) -> str | None:
         if not self.op.name_check:
-            return
+            return None
         family = 6 if ctx.cluster.settings.primary_ip_family == 10 else 4
         try:
             address = await ctx.reachability.resolve(wish.name, family=family)
@@ -334,6 +355,7 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
             raise PrereqError(
                 f"address {address} of {wish.name} is in use already", code=ErrorCode.NOT_UNIQUE
             )
+        return address
 
     async def _allocate(self, ctx: Context, wish: CreateWish, group: GroupId | None) -> tuple[NodeId, ...]:
         cluster = ctx.cluster
@@ -384,6 +406,25 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         await self._ask_for_bridges(ctx, wish, nodes[0])
         if wish.os and not self.op.no_install:
             await self._ask_for_os(ctx, wish, nodes[0], osparams)
+
+    async def _room(
+        self, ctx: Context, wish: CreateWish, nodes: tuple[NodeId, ...]
+    ) -> Mapping[NodeId, NodeInfoResult]:
+        cluster = ctx.cluster
+        call = NodeInfo(
+            storage_units=storage_units(cluster, (wish.template,)), hypervisors=(wish.hypervisor,)
+        )
+        found: dict[NodeId, NodeInfoResult] = {}
+        for uuid, outcome in (await ctx.nodes.each([cluster.nodes[node] for node in nodes], call)).items():
+            match outcome:
+                case Answer(value):
+                    found[uuid] = value
+                case NodeFailed() as failed:
+                    raise PrereqError(
+                        f"node {cluster.nodes[uuid].name} does not tell what it has free: {failed.reason}",
+                        code=ErrorCode.ENVIRONMENT,
+                    )
+        return found
 
     async def _ask_for_bridges(self, ctx: Context, wish: CreateWish, node: NodeId) -> None:
         settings = ctx.cluster.settings

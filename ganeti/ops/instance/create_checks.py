@@ -9,6 +9,7 @@ import msgspec
 
 from ganeti.errors import ErrorCode, GanetiError, PrereqError
 from ganeti.interfaces import Plugins
+from ganeti.logic.node_figures import disk_space
 from ganeti.logic.tags import check_tag
 from ganeti.model.allocation import InstanceRequest
 from ganeti.model.cluster import Cluster
@@ -52,6 +53,11 @@ class CreateWish(msgspec.Struct, frozen=True, kw_only=True):
             group=group,
             hvparams=self.hvparams,
         )
+
+    def needed_space_mib(self, volume_group: str | None) -> int:
+        """What the disks take on each node, of the storage that the cluster's settings name."""
+        sizes = (disk.size for disk in self.disks if disk.adopt is None and disk.vg in (None, volume_group))
+        return disk_space(self.template, tuple(sizes))
 
     def policy_problems(self, cluster: Cluster, group: GroupId) -> tuple[str, ...]:
         """What the policy of a group says against it."""
@@ -101,6 +107,8 @@ def complete(
         backend = beparams_of(settings, own_be)
         for tag in tags:
             check_tag(tag)
+        nic_specs = read_nics(nics)
+        check_nics(cluster, nic_specs)
     except PrereqError:
         raise
     except GanetiError as error:
@@ -109,8 +117,6 @@ def complete(
         raise PrereqError(
             f"minmem ({backend.minmem} MiB) must not be more than maxmem ({backend.maxmem} MiB)"
         )
-    nic_specs = read_nics(nics)
-    check_nics(cluster, nic_specs)
     return CreateWish(
         name=normal,
         hypervisor=chosen_hv,
@@ -124,6 +130,26 @@ def complete(
         nics=nic_specs,
         tags=tuple(sorted(set(tags))),
     )
+
+
+def with_address(wish: CreateWish, address: str | None) -> CreateWish:
+    """The same instance; network interfaces with the address of its name (ip=auto) have it.
+
+    Args:
+        wish: the instance.
+        address: of its name; None: it was not looked up.
+
+    Raises:
+        PrereqError: it is needed and was not looked up.
+    """
+    if all(nic.ip != "auto" for nic in wish.nics):
+        return wish
+    if address is None:
+        raise PrereqError(
+            f"ip=auto is the address of the name {wish.name}; have it looked up with --name-check"
+        )
+    nics = (msgspec.structs.replace(nic, ip=address) if nic.ip == "auto" else nic for nic in wish.nics)
+    return msgspec.structs.replace(wish, nics=tuple(nics))
 
 
 def normalised_name(name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 
 from ganeti.errors import PrereqError
 from ganeti.model.cluster import Cluster
@@ -20,6 +22,7 @@ MAX_NICS = 8
 RawDevice = Mapping[str, ParamValue]
 
 _DISK_KEYS = ("mode", "name", "vg", "metavg", "adopt", "provider", "access")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NIC_KEYS = ("mac", "ip", "mode", "link", "vlan", "network", "name", "bridge")
 
 
@@ -93,7 +96,8 @@ def read_nics(raw: Sequence[RawDevice]) -> tuple[NicSpec, ...]:
     """Network interface definitions of an opcode, checked in themselves.
 
     Raises:
-        PrereqError: too many, an unknown key, keys that exclude each other, a name used twice.
+        PrereqError: too many, an unknown key, keys that exclude each other, a name used twice, a wrong
+            address.
     """
     if len(raw) > MAX_NICS:
         raise PrereqError(f"an instance has at most {MAX_NICS} network interfaces, not {len(raw)}")
@@ -122,7 +126,26 @@ def _read_nic(index: int, raw: RawDevice) -> NicSpec:
         raise PrereqError(
             f"network interface {index}: a network has its own mode and link; leave mode and link away"
         )
+    _check_addresses(index, given)
     return NicSpec(**given)
+
+
+def _check_addresses(index: int, given: Mapping[str, str]) -> None:
+    mac, ip = given.get("mac", "auto"), given.get("ip", "none")
+    if mac not in ("auto", "generate") and not _MAC.fullmatch(mac.lower()):
+        raise PrereqError(
+            f"network interface {index}: {mac!r} is no MAC address; write it as aa:00:00:12:34:56, or auto"
+        )
+    if ip == "pool" and "network" not in given:
+        raise PrereqError(
+            f"network interface {index}: ip=pool takes an address of a network; name the network"
+        )
+    if ip in ("none", "auto", "pool"):
+        return
+    try:
+        ip_address(ip)
+    except ValueError:
+        raise PrereqError(f"network interface {index}: {ip!r} is no IP address; none means none") from None
 
 
 def check_nics(cluster: Cluster, specs: Sequence[NicSpec]) -> None:

@@ -23,7 +23,8 @@ from ganeti.errors import (
     PrereqError,
 )
 from ganeti.interfaces import IAllocation, IAllocator, Plugins
-from ganeti.master.allocation import Allocation, storage_units
+from ganeti.logic.node_figures import storage_units
+from ganeti.master.allocation import Allocation
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
