@@ -24,6 +24,7 @@ from ganeti.model.node import Node
 from ganeti.model.param_tables.hv import HYPERVISORS
 from ganeti.model.params import ParamValues
 from ganeti.model.paths import Paths
+from ganeti.model.reading import UNREADABLE
 
 _MIB = 1024 * 1024
 
@@ -215,7 +216,7 @@ def _read(host: IHost, name: str) -> _Instance | None:
             return msgspec.json.decode(stream.read(), type=_Instance)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise HypervisorError(f"{_path(host.paths, name)} is damaged: {error}; remove it") from error
 
 

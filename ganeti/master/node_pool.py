@@ -39,6 +39,7 @@ from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NodeId
 from ganeti.model.node import Node
+from ganeti.model.reading import UNREADABLE
 from ganeti.wire.link import Link, LinkLost, LinkSilent
 from ganeti.wire.node_commands import StartFunction, WaitForFunction
 from ganeti.wire.trace import current_trace
@@ -237,7 +238,7 @@ class NodePool(Service):
             if succeeded:
                 return self._decoder(kind).decode(payload)
             name, args = _REFUSAL.decode(payload)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise FunctionFailed(
                 f"node {node.name} answered {kind.function()} with something unexpected ({error});"
                 " it runs another version than the master"

@@ -24,6 +24,7 @@ from ganeti.model.ids import DiskId, GroupId, InstanceId, NetworkId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.network import Network
 from ganeti.model.node import Node, NodeGroup
+from ganeti.model.reading import UNREADABLE
 from ganeti.model.records import Record
 from ganeti.model.upgrade import check_version, upgraded
 from ganeti.version import CONFIG_VERSION
@@ -81,7 +82,7 @@ def decode_cluster(data: bytes, *, source: str = "config.data") -> Cluster:
         document = _document_decoder.decode(data)
     except msgspec.ValidationError:
         document = _decode_slowly(data, source)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _not_json(data, source, error) from error
     if document.version != CONFIG_VERSION:
         check_version(document.version, source)
@@ -122,7 +123,7 @@ def decode_object(kind: str, data: bytes) -> Any:
     """
     try:
         return _converted(msgspec.json.decode(data), KINDS[kind], kind, "an object")
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _not_json(data, "an object", error) from error
 
 
@@ -139,7 +140,7 @@ def decode_delta(data: bytes, *, source: str = "the journal") -> Delta:
     """
     try:
         return _delta_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigurationError(
             f"{source}: a change of the configuration cannot be read: {error}"
         ) from error
@@ -208,7 +209,7 @@ def _cluster_of(document: _Document, source: str) -> Cluster:
 def _decode_slowly(data: bytes, source: str) -> _Document:
     try:
         raw = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _not_json(data, source, error) from error
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{source} does not hold a configuration; {_REMEDY}")
@@ -287,7 +288,7 @@ def _wrong(source: str, place: str, what: str) -> ConfigurationError:
     return ConfigurationError(f"{where}: {what[:1].lower()}{what[1:]}; {_REMEDY}")
 
 
-def _not_json(data: bytes, source: str, error: msgspec.DecodeError) -> ConfigurationError:
+def _not_json(data: bytes, source: str, error: Exception) -> ConfigurationError:
     text = str(error)
     position = text.rpartition("(byte ")[2].rstrip(")")
     if position.isdecimal():

@@ -143,7 +143,7 @@ def decode_job(document: bytes, expected: JobId | None = None) -> Job:
     """
     try:
         job = _decoder.decode(document)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise JobQueueError(f"this is no job document: {error}") from error
     if not job.ops:
         raise JobQueueError("the job has no opcodes")

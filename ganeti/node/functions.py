@@ -35,6 +35,7 @@ from ganeti.errors import (
 )
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.system import Version
+from ganeti.model.reading import UNREADABLE
 from ganeti.node.backend.basics import own_version
 from ganeti.node.backend.execution import FunctionRequest
 from ganeti.node.launcher import Watcher
@@ -425,7 +426,7 @@ class Functions(Service):
             raise
         except GanetiError as error:
             return refusal(error)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return refusal(NodeError(f"arguments of function {name} are not understood: {error}"))
         except Exception:
             reference = secrets.token_hex(4)
@@ -469,6 +470,6 @@ def _fire(waiting: list[Deferred[None]]) -> None:
 def _is_result(answer: bytes) -> bool:
     try:
         msgspec.json.decode(answer, type=tuple[bool, msgspec.Raw])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return True

@@ -11,6 +11,7 @@ import msgspec
 
 from ganeti.errors import PrereqError
 from ganeti.model.paths import Paths
+from ganeti.model.reading import UNREADABLE
 
 MAX_NODES = 1000
 
@@ -216,5 +217,5 @@ def load(directory: str) -> Layout:
         raise PrereqError(
             f"{directory} holds no virtual cluster; 'ganeti-vcluster create {directory}' makes one"
         ) from None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PrereqError(f"{path} is damaged: {error}") from error

@@ -14,6 +14,7 @@ import msgspec
 from twisted.protocols import amp
 
 from ganeti.errors import GanetiError, PrereqError
+from ganeti.model.reading import UNREADABLE
 
 CHUNK = 65_535
 """Most bytes of one AMP value."""
@@ -232,5 +233,5 @@ _ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 def _decoded(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
         return decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PrereqError(f"message cannot be read: {error}") from error

@@ -15,6 +15,7 @@ import msgspec
 from twisted.protocols import amp
 
 from ganeti.errors import GanetiError, PrereqError, from_wire, to_wire
+from ganeti.model.reading import UNREADABLE
 from ganeti.wire.arguments import CHUNK
 
 ERROR_CODE = b"GANETI"
@@ -43,7 +44,7 @@ class WireError(Exception):
         text = str(self)
         try:
             name, args = msgspec.json.decode(text, type=tuple[str, list[Any]])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return GanetiError(text or "the other side failed and did not say why")
         return from_wire(name, args)
 

@@ -16,6 +16,7 @@ from ganeti.hypervisors.kvm.files import state_dir
 from ganeti.hypervisors.kvm.params import TABLE, KvmParams
 from ganeti.interfaces import IHost
 from ganeti.model.calls.disks import OpenDisk
+from ganeti.model.reading import UNREADABLE
 
 _HELP_S = 30.0
 
@@ -105,7 +106,7 @@ def qemu_facts(host: IHost, path: str) -> QemuFacts:
             known = msgspec.json.decode(stream.read(), type=QemuFacts)
         if known.stamp == stamp:
             return known
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *UNREADABLE):
         pass
     facts = _asked(host, path, stamp)
     os.makedirs(os.path.dirname(memory), exist_ok=True)

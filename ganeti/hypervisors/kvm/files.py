@@ -16,6 +16,7 @@ from ganeti.errors import HypervisorError
 from ganeti.model.calls.disks import OpenDisk
 from ganeti.model.filled import FilledInstance
 from ganeti.model.paths import Paths
+from ganeti.model.reading import UNREADABLE
 
 
 class InstanceFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +122,7 @@ def load(files: InstanceFiles) -> Runtime | None:
             return msgspec.json.decode(stream.read(), type=Runtime)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise HypervisorError(
             f"the record of instance {files.name} is damaged: {error}; stop the instance by force"
         ) from error

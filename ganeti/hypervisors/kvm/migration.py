@@ -20,6 +20,7 @@ from ganeti.interfaces import IHost
 from ganeti.model.calls.disks import OpenDisk
 from ganeti.model.calls.instances import MigrationProgress
 from ganeti.model.filled import FilledInstance
+from ganeti.model.reading import UNREADABLE
 
 PORTS = 64
 """Migrations that a node can receive at the same time."""
@@ -49,7 +50,7 @@ def decode_info(info: str, name: str) -> SourceState:
     """
     try:
         return msgspec.json.decode(info, type=SourceState)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise HypervisorError(
             f"cannot read what the source says of instance {name}: {error}; both nodes need the same version"
         ) from error

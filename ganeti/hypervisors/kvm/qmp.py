@@ -16,6 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from ganeti.errors import HypervisorError
+from ganeti.model.reading import UNREADABLE
 
 MAX_LINE = 16 * 1024 * 1024
 """No answer of QEMU is near this; a peer that sends more is not QEMU."""
@@ -100,7 +101,7 @@ def _message(line: bytes) -> Message:
                 return Failure(kind, text)
             case {"return": value}:
                 return Reply(value)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         pass
     raise HypervisorError(f"QEMU sent something that is not QMP: {line[:100].decode(errors='replace')}")
 

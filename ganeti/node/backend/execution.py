@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from ganeti.errors import FunctionAborted, FunctionFailed, GanetiError, NodeError, to_wire
+from ganeti.model.reading import UNREADABLE
 from ganeti.node.backend.registry import NodeWorld, functions
 
 FRAME = struct.Struct("!I")
@@ -101,7 +102,7 @@ def _carry_out(request: FunctionRequest, world: NodeWorld) -> Any:
         raise NodeError(f"this node has no function {request.name}; it runs another version than the master")
     try:
         call = msgspec.json.decode(request.args, type=found.call)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise NodeError(
             f"arguments of function {request.name} are not understood ({error});"
             " the node runs another version than the master"

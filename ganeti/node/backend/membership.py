@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import time
@@ -26,7 +27,9 @@ def node_demote_from_mc(call: NodeDemote, node: NodeWorld) -> None:
     if _daemon_pid(host, "ganeti-masterd") is not None:
         raise OperationFailed(f"the master daemon runs on node {host.name}; stop it there first")
     when = time.strftime("%Y-%m-%d_%H_%M_%S", time.localtime(host.now()))
-    for path in (host.paths.config_file, host.paths.config_journal):
+    # Older parts of the journal lie beside it with a number.
+    parts = sorted(glob.glob(f"{glob.escape(host.paths.config_journal)}.[0-9]*"))
+    for path in (host.paths.config_file, host.paths.config_journal, *parts):
         with contextlib.suppress(FileNotFoundError):
             os.replace(path, f"{path}.backup-{when}")
 

@@ -222,10 +222,14 @@ class MembershipTests(WithoutPrograms, SynchronousTestCase):
 
     def running(self, daemon: str) -> int:
         """A process that looks like a daemon of this node, with its pid file."""
-        waiting = [sys.executable, "-c", "import time; time.sleep(60)", daemon]
-        process = subprocess.Popen(waiting)
+        waiting = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", daemon]
+        process = subprocess.Popen(waiting, stdout=subprocess.PIPE)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
+        # Before it has begun, the process still looks like this one.
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        process.stdout.readline()
         self.write(self.host.paths.pid_file(daemon), f"{process.pid}\n")
         return process.pid
 
