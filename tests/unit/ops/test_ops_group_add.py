@@ -20,7 +20,7 @@ class AddGroupTests(SynchronousTestCase):
     def refused(self, op: AddGroup, text: str) -> PrereqError:
         """The refusal of an opcode; nothing has changed."""
         before = self.world.cluster.groups
-        error = self.assertRaises(PrereqError, self.world.run, op)
+        error: PrereqError = self.assertRaises(PrereqError, self.world.run, op)
         self.assertIn(text, str(error))
         self.assertEqual(self.world.cluster.groups, before)
         return error
