@@ -125,6 +125,9 @@ def init_command(layout: Layout, more: Sequence[str] = ()) -> list[str]:
         layout.shared_dir,
         "--file-storage-dir",
         layout.file_dir,
+        # A network that needs nothing on this machine.
+        "--nic-parameters",
+        "mode=user",
         # Small guests without a network are what such clusters are for.
         "--ipolicy-bounds-specs",
         "min:memory-size=32,cpu-count=1,disk-count=0,disk-size=1,nic-count=0,spindle-use=1"

@@ -69,7 +69,7 @@ class Demo:
 
     def _create(self) -> VirtualNode:
         self._title("An instance, placed by the built-in allocator, on a disk that all nodes reach")
-        options = "-o tiny -t sharedfile --disk 0:size=32m --net 0:mode=user -B memory=96"
+        options = "-o tiny -t sharedfile --disk 0:size=32m -B memory=96"
         self._gnt(["gnt-instance", "add", *options.split(), INSTANCE])
         node = self._expect_running()
         info = self._gnt(["gnt-instance", "info", INSTANCE])
