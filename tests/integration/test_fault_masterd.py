@@ -80,7 +80,7 @@ class CrashTests(MasterdCase):
     def test_full_queue(self) -> None:
         """20 running jobs are errors, 200 queued ones run once and by priority, 5 waiting ones run.
 
-        S2.2-018, jobqueue.md section 9.
+        S2.3-117, jobqueue.md section 9.
         """
         self.cluster.gnt("gnt-cluster modify --max-running-jobs 25")
         client = self.cluster.client()

@@ -260,7 +260,9 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         await make_real(ctx, birth.uuid)
         ctx.held.keep_added(LockLevel.INSTANCE, [facts.wish.name])
         ctx.feedback.info(f"adding instance {facts.wish.name} to cluster config")
+        # The disks are there: from here on only the instance is worked on, which may take hours.
         ctx.held.release(LockLevel.NODE)
+        ctx.held.release(LockLevel.NODE_RES)
         if facts.wish.disks and facts.wish.os and not self.op.no_install:
             await install_os(
                 ctx,
