@@ -10,10 +10,16 @@ from ganeti.cli.lists import OUTPUT, ListKind, list_commands
 if TYPE_CHECKING:
     from ganeti.cli.invocation import Invocation
 
+
+def _pairs(values: Any) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(values.items())) or "(empty)"
+
+
 LIST = ListKind(
     resource="group",
     defaults=("name", "node_cnt", "pinst_cnt", "alloc_policy", "ndparams"),
-    joined=("node_list", "pinst_list", "tags"),
+    joined=("node_list", "pinst_list"),
+    formats={"ndparams": _pairs},
 )
 
 _INFO_FIELDS = ("name", "ndparams", "custom_ndparams", "diskparams", "custom_diskparams", "ipolicy")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster import Done, RunningCluster, until
-
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.cluster import Done, RunningCluster, until
 
 SMALL = ("-o", "noop", "-t", "sharedfile", "--disk", "0:size=4m", "--no-nics", "-B", "memory=64")
 """Options of the usual instance."""
@@ -48,13 +48,14 @@ class OperationsCase(SynchronousTestCase):
         (row,) = json.loads(self.gnt(f"gnt-{kind} list --output json,{','.join(fields)} {name}"))
         return [row[field] for field in fields]
 
-    def rows(self, command: str) -> list[list[str]]:
-        """The columns of each line of a list without titles."""
-        return [line.split("|") for line in self.gnt(f"{command} --no-headers --separator=|").splitlines()]
+    def rows(self, command: str, options: str = "") -> list[list[str]]:
+        """The columns of each line of a list without titles: of `gnt-node list`, with options behind it."""
+        printed = self.gnt(f"{command} --no-headers --separator=| {options}")
+        return [line.split("|") for line in printed.splitlines()]
 
     def newest_job(self) -> dict[str, Any]:
         """Everything about the job that was submitted last."""
-        last = max(int(row[0]) for row in self.rows("gnt-job list -o id"))
+        last = max(int(row[0]) for row in self.rows("gnt-job list", "-o id"))
         found: dict[str, Any] = json.loads(self.gnt(f"gnt-job info --output json {last}"))[0]
         return found
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cluster import until
-from operations_case import SMALL, OperationsCase, begin, end
+from tests.integration.cluster import until
+from tests.integration.operations_case import SMALL, OperationsCase, begin, end
 
 setUpModule, tearDownModule = begin, end
 
@@ -124,10 +125,13 @@ class ModifyTests(OperationsCase):
         self.addCleanup(self.gnt, "gnt-cluster remove-tags spread")
         for number in (1, 2, 3):
             path = Path(self.cluster.paths(number).ssconf("cluster_tags"))
-            until(lambda path=path: "spread" in path.read_text(), f"{path} does not have the tag")
+            until(partial(self._has, path, "spread"), f"{path} does not have the tag")
         Path(self.cluster.paths(3).ssconf("cluster_name")).unlink()
         self.gnt("gnt-cluster redist-conf --yes-do-it")
         self.assertTrue(Path(self.cluster.paths(3).ssconf("cluster_name")).exists())
+
+    def _has(self, path: Path, text: str) -> bool:
+        return text in path.read_text()
 
     def test_destroy_refused(self) -> None:
         """A cluster with nodes and instances is not destroyed by accident, nor on purpose."""
@@ -416,7 +420,7 @@ class GroupTests(OperationsCase):
         self.gnt("gnt-node add --no-ssh-key-check -g rack1 node3")
         self.assertEqual(self.of("group", "rack1", "node_list"), [["node3.virtual"]])
         self.assertEqual(self.of("node", "node3", "group"), ["rack1"])
-        listed = [row[0] for row in self.rows("gnt-node list -g rack1 -o name")]
+        listed = [row[0] for row in self.rows("gnt-node list", "-g rack1 -o name")]
         self.assertEqual(listed, ["node3.virtual"])
         # Allocators leave this group alone.
         self.assertNotEqual(self.of("instance", self.add("placed"), "pnode"), ["node3.virtual"])

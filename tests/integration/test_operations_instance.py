@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from operations_case import SMALL, OperationsCase, begin, end
+from tests.integration.operations_case import SMALL, OperationsCase, begin, end
 
 setUpModule, tearDownModule = begin, end
 

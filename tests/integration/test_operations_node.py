@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cluster import until
-from operations_case import OperationsCase, begin, end
+from tests.integration.cluster import until
+from tests.integration.operations_case import OperationsCase, begin, end
 
 setUpModule, tearDownModule = begin, end
 
@@ -173,7 +173,7 @@ class MembershipTests(NodeCase):
         self.assertTrue(all(row["mfree"] > 0 for row in found))
         (info,) = json.loads(self.gnt("gnt-node info --output json node2"))
         self.assertEqual(info["pip"], self.cluster.node(2).address)
-        roles = [row[0] for row in self.rows("gnt-node list -o role")]
+        roles = [row[0] for row in self.rows("gnt-node list", "-o role")]
         self.assertEqual(roles, ["M", "C", "C"])
 
     def test_powercycle(self) -> None:

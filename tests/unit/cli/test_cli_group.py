@@ -51,14 +51,16 @@ class GroupTests(SynchronousTestCase):
 
     def test_list(self) -> None:
         """The established columns."""
-        master = FakeMaster({"Query": table({"name": ("Group", "text")}, ["rack1"])})
+        kinds = {"name": ("Group", "text"), "ndparams": ("NDParams", "other")}
+        rows = (["rack1", {"ssh_port": 22, "cpu_speed": 1.0}], ["rack2", {}])
+        master = FakeMaster({"Query": table(kinds, *rows)})
         world = FakeWorld(master)
         self.assertEqual(world.run("gnt-group list"), 0)
         self.assertEqual(
             master.calls,
             [("Query", ["group", ["name", "node_cnt", "pinst_cnt", "alloc_policy", "ndparams"], None])],
         )
-        self.assertEqual(world.out_text, "Group\nrack1\n")
+        self.assertEqual(world.out_text, "Group NDParams\nrack1 cpu_speed=1.0, ssh_port=22\nrack2 (empty)\n")
 
     def test_info(self) -> None:
         """The established keys; inherited parameters are shown as default."""

@@ -12,7 +12,7 @@ from ganeti.logic.ssconf import ssconf_files
 from ganeti.master.distribution import SsconfDistributor
 from ganeti.model.calls.system import WriteSsconf
 from ganeti.model.cluster import Cluster
-from ganeti.testing.clusters import changed_instance, cluster, node_id, with_instance, with_node
+from ganeti.testing.clusters import changed_instance, cluster, node, node_id, with_instance, with_node
 from ganeti.testing.config import MemoryConfig
 from ganeti.testing.nodes import FakeNodes
 
@@ -61,8 +61,8 @@ class DistributorTests(SynchronousTestCase):
 
     def test_newcomer(self) -> None:
         """A node that is new gets everything at once."""
-        grown = cluster(nodes=5, instances=2)
-        self.update(replace(self.config.current(), nodes=grown.nodes))
+        current, newcomer = self.config.current(), node(5)
+        self.update(replace(current, nodes=current.nodes.with_item(newcomer.uuid, newcomer)))
         self.clock.advance(0)
         self.assertEqual(self.sent("node5"), [ssconf_files(self.config.current())])
 
