@@ -97,7 +97,8 @@ class BenchCluster:
         self._path = os.path.join(self._directory.name, "c")
 
     def __enter__(self) -> Pipelined:
-        self._vcluster("create", "--nodes", str(self._nodes), "--hypervisor", "fake", "--simulated")
+        simulated = ("--simulated",) if self._nodes > 1 else ()
+        self._vcluster("create", "--nodes", str(self._nodes), "--hypervisor", "fake", *simulated)
         return Pipelined(Paths(os.path.join(self._path, "node1")).master_socket)
 
     def __exit__(self, *error: object) -> None:
