@@ -86,8 +86,10 @@ def _log(invocation: Invocation, words: Sequence[str]) -> None:
         f"{stamp} pid={os.getpid()} uid={os.getuid()} {invocation.tool} {invocation.command.name} {shown}\n"
     )
     try:
-        with open(f"{world.paths.log_dir}/commands.log", "a", encoding="utf-8") as file:
-            file.write(line)
+        path = f"{world.paths.log_dir}/commands.log"
+        # Others need not know what was done; the group of administrators may.
+        with open(path, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o640)) as log:
+            log.write(line)
     except OSError:
         pass
 

@@ -48,7 +48,9 @@ def write_ssconf(host: IHost, values: dict[str, str]) -> None:
         if len(text.encode()) > MAX_BYTES:
             raise PermissionDenied(f"ssconf_{name} would have more than {MAX_BYTES} bytes")
     os.makedirs(host.paths.lock_dir, mode=0o755, exist_ok=True)
-    with open(f"{host.paths.lock_dir}/ganeti-ssconf.lock", "ab") as lock:
+    # Whoever may open it may lock it.
+    private = f"{host.paths.lock_dir}/ganeti-ssconf.lock"
+    with open(private, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name, text in values.items():
             write_file(host.paths.ssconf(name), text.encode(), _READABLE_BY_ALL, durable=False)

@@ -87,7 +87,7 @@ class ProcessRunner:
         cwd: str | None = None,
     ) -> int:
         """Start a program that goes on after the function process; gives its process id."""
-        with open(log_path, "ab") as log:
+        with _opened_log(log_path) as log:
             process = _started(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -146,8 +146,13 @@ def _log_file(path: str | None) -> Iterator[IO[bytes] | None]:
     if path is None:
         yield None
         return
-    with open(path, "ab") as log:
+    with _opened_log(path) as log:
         yield log
+
+
+def _opened_log(path: str) -> IO[bytes]:
+    """A log of a program, which may say what is not for everybody."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o640))
 
 
 def _started(
