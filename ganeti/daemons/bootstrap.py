@@ -296,7 +296,9 @@ def _own_addresses(paths: Paths, place: _Place, daemon: str) -> str | None:
     """Where a daemon listens on a node that shares its machine with others; None: everywhere."""
     if not paths.root:
         return None
-    return f"{place.primary_ip},{place.master_ip}" if daemon == "ganeti-noded" else place.primary_ip
+    if daemon != "ganeti-noded":
+        return place.primary_ip
+    return ",".join(dict.fromkeys((place.primary_ip, place.secondary_ip, place.master_ip)))
 
 
 def wait_for_master(paths: Paths, *, timeout_s: float = 30.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 
@@ -49,11 +50,8 @@ def _write_node(layout: Layout, node: VirtualNode, hosts: str) -> None:
     _write(paths.hosts_file, hosts)
     _write(paths.hostname_file, node.name + "\n")
     _write(paths.file_storage_paths, f"{layout.shared_dir}\n{layout.file_dir}\n")
-    _write(paths.node_setup_script, _delivery_script(layout))
-    os.chmod(paths.node_setup_script, 0o755)
-    shell = f"{paths.conf_dir}/node-shell"
-    _write(shell, _SHELL_SCRIPT.format(path=checkout(), python=sys.executable, directory=layout.directory))
-    os.chmod(shell, 0o755)
+    _write_program(paths.node_setup_script, _delivery_script(layout))
+    _write_program(f"{paths.conf_dir}/node-shell", _shell_script(layout))
     for name in ("noop", "tiny"):
         source = os.path.join(checkout(), "examples", "os", name)
         target = f"{paths.root}/srv/ganeti/os/{name}"
@@ -62,20 +60,31 @@ def _write_node(layout: Layout, node: VirtualNode, hosts: str) -> None:
             shutil.copytree(source, target)
 
 
-_SHELL_SCRIPT = """#!/bin/sh
-# Runs a command on a node of this virtual cluster, where real ones use SSH.
-node=$1; shift
-PYTHONPATH='{path}' exec '{python}' -m ganeti.vcluster.main exec '{directory}' -n "$node" -- "$@"
-"""
+def _shell_script(layout: Layout) -> str:
+    return (
+        "#!/bin/sh\n"
+        "# Runs a command on a node of this virtual cluster, where real ones use SSH.\n"
+        "node=$1; shift\n"
+        f'{_program("main")} exec {shlex.quote(layout.directory)} -n "$node" -- "$@"\n'
+    )
 
 
 def _delivery_script(layout: Layout) -> str:
     return (
         "#!/bin/sh\n"
         "# Delivers credentials to a node of this virtual cluster: a copy instead of SSH.\n"
-        f"PYTHONPATH='{checkout()}' exec '{sys.executable}' -m ganeti.vcluster.deliver "
-        f"'{layout.directory}' \"$@\"\n"
+        f'{_program("deliver")} {shlex.quote(layout.directory)} "$@"\n'
     )
+
+
+def _program(module: str) -> str:
+    path, python = shlex.quote(checkout()), shlex.quote(sys.executable)
+    return f"PYTHONPATH={path} exec {python} -m ganeti.vcluster.{module}"
+
+
+def _write_program(path: str, text: str) -> None:
+    _write(path, text)
+    os.chmod(path, 0o755)
 
 
 def _write(path: str, text: str) -> None:
