@@ -181,8 +181,10 @@ def did_you_mean(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     """`; did you mean X?`, or nothing if no known word is near."""
     from difflib import get_close_matches
 
-    close = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    # Without the dashes, by which all options are a little alike.
+    plain = {one.lstrip("-"): one for one in known}
+    close = get_close_matches(word.lstrip("-"), list(plain), n=1)
+    return f"; did you mean {plain[close[0]]}?" if close else ""
 
 
 def read_values(tool: str, command: Command, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

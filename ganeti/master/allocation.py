@@ -70,11 +70,29 @@ class Allocation:
 
     async def exists(self, name: str) -> bool:
         """Whether this is a plugin that decides itself, or an external program on the master."""
-        plugin = self._plugins.iallocators.get(name)
-        if plugin is not None:
-            return not IExternalAllocators.providedBy(plugin)
+        if name in self._plugins.iallocators:
+            return name in self._deciding()
+        return self._is_program(name)
+
+    def _deciding(self) -> list[str]:
+        """Plugins that decide themselves."""
+        plugins = self._plugins.iallocators.items()
+        return sorted(name for name, plugin in plugins if not IExternalAllocators.providedBy(plugin))
+
+    def _is_program(self, name: str) -> bool:
         paths = [f"{directory}/{name}" for directory in self._program_directories]
         return PLUGIN_NAME.match(name) is not None and any(os.access(path, os.X_OK) for path in paths)
+
+    def _refuse_unknown(self, name: str) -> None:
+        if name in self._deciding():
+            return
+        is_possible = PLUGIN_NAME.match(name) is not None and name not in self._plugins.iallocators
+        if not is_possible or (self._program_directories and not self._is_program(name)):
+            searched = ", ".join(self._program_directories) or "nowhere"
+            raise PrereqError(
+                f"there is no allocator {name!r} on the master; built in: {', '.join(self._deciding())};"
+                f" programs are searched in: {searched}"
+            )
 
     async def document(self, request: AllocationRequest, *, cluster: Cluster) -> str:
         """What an external program would get; see `IAllocation`."""
@@ -100,6 +118,7 @@ class Allocation:
     ) -> Solution:
         """Gather facts, ask the allocator, check its answer; see `IAllocation`."""
         name = self._chosen(name, cluster.settings)
+        self._refuse_unknown(name)
         _refuse_unallocable(request, cluster)
         solution = await self._ask(name, request, await self._view(request, cluster, candidates))
         for instance, reason in solution.failed:
@@ -135,9 +154,8 @@ class Allocation:
 
     async def _ask_program(self, name: str, request: AllocationRequest, view: ClusterView) -> Solution:
         external = self._external()
-        if external is None or not PLUGIN_NAME.match(name):
-            known = ", ".join(sorted(self._plugins.iallocators))
-            raise AllocatorError(f"there is no allocator {name!r}; built in are: {known}")
+        if external is None:
+            raise AllocatorError(f"no plugin for external allocators such as {name} is installed")
         # With many instances this takes longer than the reactor may be held up.
         text = await self._run_in_thread(lambda: external.encode(request, view))
         options: Mapping[str, Any] = view.cluster.settings.default_iallocator_params

@@ -153,7 +153,7 @@ class FakeAllocation:
 
     async def exists(self, name: str) -> bool:
         """Whether it is a known external one."""
-        return name in self.external
+        return name == "builtin" or name in self.external
 
 
 @implementer(IQueries)

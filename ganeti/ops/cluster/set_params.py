@@ -299,12 +299,9 @@ class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]
 
     async def _check_allocator(self, ctx: Context) -> None:
         name = self.op.default_iallocator
-        if not name or name in ctx.plugins.iallocators:
-            return
-        if not await ctx.allocation.exists(name):
+        if name and not await ctx.allocation.exists(name):
             raise PrereqError(
-                f"there is no allocator {name!r} on the master; built in: "
-                f"{', '.join(sorted(ctx.plugins.iallocators))}"
+                f"there is no allocator {name!r} on the master; choose builtin, or install the program there"
             )
 
     async def _ask_nodes(self, ctx: Context, settings: ClusterSettings) -> None:

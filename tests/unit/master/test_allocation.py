@@ -303,10 +303,19 @@ class ExternalProgramTests(AllocationCase):
 
     def test_bad_name(self) -> None:
         """A name that can be no program's is refused before anything is run."""
-        text = str(self.refused(AllocatorError, "../bin/sh"))
-        self.assertIn("built in are: builtin, script", text)
+        text = str(self.refused(PrereqError, "../bin/sh"))
+        self.assertIn("built in: builtin;", text)
         self.assertEqual(self.nodes.calls_of(AllocatorRunner), [])
 
+    def test_missing_program(self) -> None:
+        """A program that is not there is refused before the nodes are asked for anything."""
+        directory = self.mktemp()
+        allocation = Allocation(self.nodes, self.plugins, at_once, [directory])
+        asked = allocation.solve("hail", Allocate(instance=request_for()), cluster=self.cluster)
+        error = self.failureResultOf(Deferred.fromCoroutine(asked), PrereqError)
+        self.assertIn(directory, str(error.value))
+        self.assertEqual(self.nodes.calls, [])
+
     def test_script_itself(self) -> None:
-        """`script` only stands for programs."""
-        self.assertIn("give the name of one", str(self.refused(AllocatorError, "script")))
+        """`script` only stands for programs and is none."""
+        self.assertIn("no allocator 'script'", str(self.refused(PrereqError, "script")))
