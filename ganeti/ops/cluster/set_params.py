@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ganeti.errors import GanetiError, PrereqError
-from ganeti.interfaces import Plugins
+from ganeti.interfaces import IExternalAllocators, Plugins
 from ganeti.logic.node_flags import nodes_to_promote
 from ganeti.logic.settings_changes import (
     check_directory,
@@ -300,8 +300,11 @@ class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]
     async def _check_allocator(self, ctx: Context) -> None:
         name = self.op.default_iallocator
         if name and not await ctx.allocation.exists(name):
+            plugins = ctx.plugins.iallocators.items()
+            known = sorted(own for own, one in plugins if not IExternalAllocators.providedBy(one))
             raise PrereqError(
-                f"there is no allocator {name!r} on the master; choose builtin, or install the program there"
+                f"there is no allocator {name!r} on the master; built in: {', '.join(known)}; others are"
+                " programs that have to be installed there"
             )
 
     async def _ask_nodes(self, ctx: Context, settings: ClusterSettings) -> None:
