@@ -1,4 +1,4 @@
-"""The demonstration as a whole: a cluster, a guest, a migration, a dead node, a failover, and nothing left."""
+"""The demonstration: a cluster, a guest, a migration, a dead node, a failover, and nothing left."""
 
 from __future__ import annotations
 
@@ -21,40 +21,53 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class DemoTests(SynchronousTestCase):
     """`python -m ganeti.vcluster.demo`, which `bin/demo` calls once everything is set up."""
 
-    def demo(self, *words: str) -> str:
-        """What a demonstration prints; it must pass and leave no process and no file."""
+    def setUp(self) -> None:
         base = tempfile.mkdtemp(prefix="demo-")
         self.addCleanup(shutil.rmtree, base, ignore_errors=True)
-        directory = os.path.join(base, "cluster")
-        output = Path(base, "output")
-        with open(output, "wb") as stream:
+        self.directory = os.path.join(base, "cluster")
+
+    def run_module(self, module: str, *words: str) -> str:
+        """What a program of virtual clusters prints; it must succeed."""
+        # Daemons that it starts must not hold a pipe open.
+        with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
-                [sys.executable, "-m", "ganeti.vcluster.demo", "--dir", directory, *words],
+                [sys.executable, "-m", f"ganeti.vcluster.{module}", *words],
                 env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
                 stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
+                stdout=output,
+                stderr=output,
                 timeout=280,
                 check=False,
             )
-        printed = output.read_text()
+            output.seek(0)
+            printed = output.read()
         self.assertEqual(done.returncode, 0, printed)
-        self.assertIn("demo passed", printed)
-        self.assertFalse(os.path.exists(directory))
-        self.assertEqual(_processes_with(directory), [])
         return printed
 
+    def assert_nothing_left(self) -> None:
+        """No process and no file."""
+        self.assertFalse(os.path.exists(self.directory))
+        self.assertEqual(_processes_with(self.directory), [])
+
     def test_fake(self) -> None:
-        """With the hypervisor fake, which needs nothing of the machine."""
-        self.assertIn("ok: the failover is among them", self.demo("--hypervisor", "fake"))
+        """With the hypervisor fake, which needs nothing of the machine; kept until it is destroyed."""
+        printed = self.run_module("demo", "--hypervisor", "fake", "--dir", self.directory, "--keep")
+        self.assertIn("demo passed", printed)
+        self.assertIn(f"ganeti-vcluster destroy {self.directory}", printed)
+        listed = self.run_module("main", "exec", self.directory, "gnt-instance", "list")
+        self.assertIn("running", listed)
+        self.run_module("main", "destroy", self.directory)
+        self.assert_nothing_left()
 
     @pytest.mark.system
     @unittest.skipIf(shutil.which("qemu-system-x86_64") is None, "needs qemu-system-x86")
     def test_kvm(self) -> None:
         """With a real guest: its heartbeat goes on over the migration, and again after the failover."""
-        printed = self.demo("--hypervisor", "kvm")
+        printed = self.run_module("demo", "--hypervisor", "kvm", "--dir", self.directory)
+        self.assertIn("demo passed", printed)
         self.assertIn("ok: the guest was not started again", printed)
         self.assertIn("ok: and went on counting where the last one stopped", printed)
+        self.assert_nothing_left()
 
     def test_refused(self) -> None:
         """Two nodes are too few to lose one."""
