@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from ganeti.errors import GanetiError, NodeUnreachable
 from ganeti.wire.link import Link, LinkLost, LinkSilent
 from ganeti.wire.node_commands import AbortFunction, Ping
+from ganeti.wire.trace import no_trace
 
 Connect = Callable[[], Awaitable[Link]]
 """Makes a connection; raises with a text for the operator."""
@@ -88,7 +89,8 @@ class NodeConnection:
     def start(self) -> None:
         """Begin to connect; does nothing if it has begun."""
         if self._task is None and not self._is_stopped:
-            self._task = Deferred.fromCoroutine(self._keep())
+            with no_trace():
+                self._task = Deferred.fromCoroutine(self._keep())
             self._task.addErrback(self._ended)
 
     def stop(self) -> None:

@@ -28,6 +28,7 @@ from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NodeId
 from ganeti.model.node import Node
 from ganeti.model.paths import Paths
+from ganeti.wire.trace import no_trace
 
 ANSWER_S = 10.0
 """A candidate that does not answer a batch in this time is left behind."""
@@ -231,7 +232,8 @@ class Replicator:
         known.standing = Standing.JOINING
         # A batch that is under way may be missing in the state; it may be repeated, but not be left out.
         known.backlog = [] if self._in_flight is None else [self._in_flight]
-        known.joining = Deferred.fromCoroutine(self._join(node, known))
+        with no_trace():
+            known.joining = Deferred.fromCoroutine(self._join(node, known))
         known.joining.addErrback(lambda failure: failure.trap(CancelledError))
 
     async def _join(self, node: Node, known: _Candidate) -> None:
