@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
 from ganeti.errors import ErrorCode, PrereqError
@@ -180,15 +181,21 @@ class Queries:
         for each in instances:
             if not cluster.nodes[each.primary_node].offline:
                 by_node.setdefault(each.primary_node, []).append(each)
-        found: dict[str, Mapping[str, Any]] = {}
-        for members in by_node.values():
-            primary = cluster.nodes[members[0].primary_node]
-            call = InstanceConsoleInfo(instances=tuple(fill_instance(cluster, each) for each in members))
-            outcomes = await self._nodes.each([primary], call, timeout_s=LIVE_TIMEOUT_S, patient=False)
-            outcome = outcomes[primary.uuid]
-            if isinstance(outcome, Answer):
-                found.update((name, msgspec.to_builtins(info)) for name, info in outcome.value.items())
-        return found
+        # At the same time, so that nodes that hang are waited for once.
+        asked = [Deferred.fromCoroutine(self._consoles_on(cluster, members)) for members in by_node.values()]
+        parts: list[Mapping[str, Mapping[str, Any]]] = await gatherResults(asked, consumeErrors=True)
+        return {name: console for part in parts for name, console in part.items()}
+
+    async def _consoles_on(
+        self, cluster: Cluster, members: Sequence[Instance]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        primary = cluster.nodes[members[0].primary_node]
+        call = InstanceConsoleInfo(instances=tuple(fill_instance(cluster, each) for each in members))
+        outcomes = await self._nodes.each([primary], call, timeout_s=LIVE_TIMEOUT_S, patient=False)
+        outcome = outcomes[primary.uuid]
+        if not isinstance(outcome, Answer):
+            return {}
+        return {name: msgspec.to_builtins(info) for name, info in outcome.value.items()}
 
     async def _facts(self, cluster: Cluster, nodes: Sequence[Node]) -> Mapping[Any, Any]:
         settings = cluster.settings
