@@ -146,6 +146,26 @@ class DeadNodedTests(NodesCase):
         self.assertEqual(self.status("live.virtual"), "ADMIN_down")
 
 
+class LostConnectionTests(NodesCase):
+    """The connection breaks, both daemons live."""
+
+    def test_call_goes_on(self) -> None:
+        """A call under way is not lost with its connection: its result comes over the next one (S2.2-025)."""
+        logged_before = len(self.cluster.log("ganeti-masterd"))
+        job = self.submit_delay(2, 2)
+        until(lambda: self.sleepers(2), "nobody sleeps")
+        functions = self.sleepers(2)
+        # The kernel ends the connection at both ends, as some firewalls do.
+        self.cluster.run(["ss", "--kill", "dst", self.cluster.node(2).address, "dport", "=", ":1811"])
+        lost = "connection to node node2.virtual lost"
+        until(
+            lambda: lost in self.cluster.log("ganeti-masterd")[logged_before:], "ss --kill does nothing here"
+        )
+        self.assertEqual(self.sleepers(2), functions)
+        self.assertEqual(self.cluster.wait_for_jobs(job, timeout_s=15), {job: "success"})
+        self.assertNotIn("?", self.cluster.gnt("gnt-node list").stdout)
+
+
 class HangingNodedTests(NodesCase):
     """SIGSTOP of noded."""
 
