@@ -10,10 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import BlockDeviceError, ErrorCode, OperationFailed, PrereqError
 from ganeti.model.allocation import Allocate
-from ganeti.model.calls.disks import DiskAssemble, DiskCreate, DiskWipe
+from ganeti.model.calls.disks import DiskAssemble, DiskCreate, DiskWipe, StorageSpace
 from ganeti.model.calls.instances import HypervisorValidateParams, InstanceStart, RunState
 from ganeti.model.calls.os import InstanceOsAdd, OsValidate
-from ganeti.model.calls.system import BridgesExist
+from ganeti.model.calls.system import BridgesExist, NodeCapacity, NodeInfo, NodeInfoResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.instance import AdminState
 from ganeti.model.locks import LockLevel
@@ -341,6 +341,11 @@ class RefusalTests(SynchronousTestCase):
             ({"nics": ({},) * 9}, "at most 8 network interfaces"),
             ({"nics": ({"speed": "fast"},)}, "network interface 0: unknown key 'speed'"),
             ({"nics": ({"mode": "routed"},)}, "network interface 0 is routed and needs an IP address"),
+            ({"nics": ({"mac": "zz"},)}, "network interface 0: 'zz' is no MAC address; write it as"),
+            ({"nics": ({"ip": "here"},)}, "network interface 0: 'here' is no IP address"),
+            ({"nics": ({"ip": "pool"},)}, "ip=pool takes an address of a network; name the network"),
+            ({"nics": ({"ip": "auto"},)}, f"address of the name {NAME}; have it looked up with --name-check"),
+            ({"nics": ({"mode": "sideways"},)}, "cannot be 'sideways'; allowed: bridged"),
             ({"nics": ({"bridge": "a", "link": "b"},)}, "bridge is short for"),
             ({"nics": ({"network": "lan", "link": "b"},)}, "leave mode and link away"),
             ({"nics": ({"network": "lan"},)}, "network 'lan' is not known"),
@@ -398,6 +403,25 @@ class RefusalTests(SynchronousTestCase):
         with self.assertRaisesRegex(PrereqError, f"{NODE1} has 1024 MiB.*{NAME} needs 2048") as caught:
             one.run(op(beparams={"memory": 2048}))
         self.assertEqual(caught.exception.code, ErrorCode.NO_RESOURCES)
+
+    def test_no_space(self) -> None:
+        """Its disks must fit on each of its nodes that reports what it has free."""
+        space = StorageSpace(type="file", name="dir", storage_free=1000, storage_size=5000)
+        capacity = NodeCapacity(memory_total=8192, memory_free=8192, memory_dom0=0, cpu_total=4)
+        one = world()
+        info = NodeInfoResult(boot_id="boot", storage=(space,), hypervisors={"fake": capacity})
+        one.nodes.answer(NodeInfo, info)
+        with self.assertRaisesRegex(PrereqError, f"{NODE1} has 1000 MiB.*file disks.*needs 1024") as caught:
+            one.run(op())
+        self.assertEqual(caught.exception.code, ErrorCode.NO_RESOURCES)
+        self.assertEqual(one.config.changes, [])
+
+    def test_address_of_the_name(self) -> None:
+        """ip=auto is the address that the name has."""
+        one = world()
+        one.reachability.names[NAME] = "10.0.0.99"
+        one.run(op(name_check=True, nics=({"ip": "auto"}, {})))
+        self.assertEqual([nic.ip for nic in one.cluster.instance(NAME).nics], ["10.0.0.99", None])
 
     def test_what_nodes_say(self) -> None:
         """What the hypervisor or the network of the node refuses is refused."""
