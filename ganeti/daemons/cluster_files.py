@@ -83,12 +83,13 @@ def write_master_files(
         _write(path, issue(authority, identity, names=names, now=now).pem, PRIVATE)
 
 
-def write_node_files(data_dir: str, files: Mapping[str, bytes]) -> None:
+def write_node_files(data_dir: str, files: Mapping[str, bytes], *, durable: bool = True) -> None:
     """Put files of `node_files` into a data directory; private ones readable by the owner only."""
     for name, content in files.items():
-        _write(os.path.join(data_dir, name), content, PUBLIC if name == "ca.pem" else PRIVATE)
+        mode = PUBLIC if name == "ca.pem" else PRIVATE
+        _write(os.path.join(data_dir, name), content, mode, durable=durable)
 
 
-def _write(path: str, content: bytes, mode: int) -> None:
+def _write(path: str, content: bytes, mode: int, *, durable: bool = True) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    write_file(path, content, Ownership(mode=mode))
+    write_file(path, content, Ownership(mode=mode), durable=durable)

@@ -52,10 +52,20 @@ def _write_node(layout: Layout, node: VirtualNode, hosts: str) -> None:
     _write(paths.file_storage_paths, f"{layout.shared_dir}\n{layout.file_dir}\n")
     _write_program(paths.node_setup_script, _delivery_script(layout))
     _write_program(f"{paths.conf_dir}/node-shell", _shell_script(layout))
+    _add_examples(layout, node)
+
+
+def _add_examples(layout: Layout, node: VirtualNode) -> None:
+    """The OS definitions of the examples."""
     for name in ("noop", "tiny"):
         source = os.path.join(checkout(), "examples", "os", name)
-        target = f"{paths.root}/srv/ganeti/os/{name}"
-        if os.path.isdir(source) and not os.path.lexists(target):
+        target = f"{layout.root(node)}/srv/ganeti/os/{name}"
+        if not os.path.isdir(source) or os.path.lexists(target):
+            continue
+        if layout.simulated and node.number > 2:
+            # They are many; all have those of the first simulated one.
+            os.symlink(f"{layout.root(layout.nodes[1])}/srv/ganeti/os/{name}", target)
+        else:
             # A copy, as a link would lead out of the node's own tree.
             shutil.copytree(source, target)
 

@@ -1,0 +1,167 @@
+"""A real master daemon with 1,000 simulated nodes: coming up, calls to all of them, one node that is dead.
+
+`rpc` measures the pool of connections alone; here the same goes through jobs and queries of masterd. The
+nodes share one process, and that shares the machine, so times of the clock are those of both together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ganeti.cli.client import Client
+from ganeti.daemons import control
+from ganeti.vcluster.layout import Layout, load
+from ganeti.vcluster.nodes import SIMULATOR, start_node, start_simulator
+
+NODES = 1000
+REPEATS = 7
+LIMIT_S = 120.0
+LIVE = ["name", "mfree"]
+
+Row = dict[str, Any]
+
+
+def run() -> list[Row]:
+    """All rows."""
+    with tempfile.TemporaryDirectory(prefix="fanout-") as base:
+        directory = os.path.join(base, "c")
+        began = time.perf_counter()
+        _vcluster("create", directory, "--nodes", str(NODES), "--simulated")
+        created = time.perf_counter() - began
+        try:
+            return [
+                _row(f"create a cluster of {NODES} simulated nodes", created, "s"),
+                *_Measures(load(directory)).rows(),
+            ]
+        finally:
+            _vcluster("destroy", directory)
+
+
+class _Measures:
+    """Measures of a cluster that is there.
+
+    Args:
+        layout: it.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._master = layout.paths(layout.nodes[0])
+
+    def rows(self) -> list[Row]:
+        """All rows."""
+        back = self._restart()
+        cpu_us, wall_s = self._job()
+        list_cpu_us, list_s = self._list()
+        dead_s = self._with_a_dead_node()
+        return [
+            _row("restart of masterd until all nodes answer", back, "s"),
+            _row("job that calls all nodes, master CPU per node", cpu_us, "us", "<= 200", met=cpu_us <= 200),
+            _row("job that calls all nodes", wall_s * 1000, "ms"),
+            _row("live list of all nodes, master CPU per node", list_cpu_us, "us"),
+            _row("live list of all nodes", list_s * 1000, "ms", "<= 2000", met=list_s <= 2),
+            _row(
+                "live list while one node is dead, against that",
+                dead_s / list_s,
+                "x",
+                "<= 1.5",
+                met=dead_s <= 1.5 * list_s,
+            ),
+        ]
+
+    def _restart(self) -> float:
+        control.stop(self._master, "ganeti-masterd")
+        began = time.perf_counter()
+        start_node(self._layout, self._layout.nodes[0])
+        self._wait_for(NODES)
+        return time.perf_counter() - began
+
+    def _job(self) -> tuple[float, float]:
+        names = [node.name for node in self._layout.nodes]
+        opcode = {"OP_ID": "OP_TEST_DELAY", "duration": 0, "on_master": False, "on_nodes": names}
+        return self._costs(lambda client: _finish(client, client.submit([opcode])))
+
+    def _list(self) -> tuple[float, float]:
+        return self._costs(lambda client: client.call("Query", ["node", LIVE, None]))
+
+    def _with_a_dead_node(self) -> float:
+        """Time of a list without the last node, which was never served again after a restart."""
+        control.stop(self._layout.paths(self._layout.nodes[1]), SIMULATOR)
+        last = Path(self._layout.paths(self._layout.nodes[-1]).node_cert_file)
+        last.rename(last.with_suffix(".away"))
+        start_simulator(self._layout)
+        self._wait_for(NODES - 1)
+        return self._list()[1]
+
+    def _costs(self, work: Any) -> tuple[float, float]:
+        """Microseconds of masterd's processor time for each node, and seconds of the clock; medians."""
+        masterd = psutil.Process(control.running_pid(self._master, "ganeti-masterd"))
+        client = Client(self._master.master_socket)
+        cpu, wall = [], []
+        work(client)
+        for _ in range(REPEATS):
+            before, began = sum(masterd.cpu_times()[:2]), time.perf_counter()
+            work(client)
+            wall.append(time.perf_counter() - began)
+            cpu.append(sum(masterd.cpu_times()[:2]) - before)
+        client.close()
+        # The kernel counts in hundredths of a second, so the mean says more than a median.
+        return statistics.mean(cpu) / NODES * 1e6, statistics.median(wall)
+
+    def _wait_for(self, count: int) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            client = Client(self._master.master_socket)
+            rows = client.call("Query", ["node", LIVE, None])["data"]
+            client.close()
+            if sum(state == 0 for _, (state, _) in rows) >= count:
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"not all of {count} nodes answer after {LIMIT_S:g} s")
+
+
+def _finish(client: Client, job: int) -> None:
+    """Wait for the end of a job by what masterd pushes, as the tools do; asking would cost it more."""
+    client.call("WatchJob", [job, ["status", "opresult"], None])
+    while True:
+        pushed = client.pushed(LIMIT_S)
+        if pushed is None:
+            raise RuntimeError(f"job {job} does not end")
+        command, arguments = pushed
+        if command != "JobChanged":
+            continue
+        (status, result), _ = arguments[1]
+        if status == "success":
+            return
+        if status in ("error", "canceled"):
+            raise RuntimeError(f"job {job}: {status}: {result}")
+
+
+def _row(name: str, value: float, unit: str, target: str | None = None, *, met: bool | None = None) -> Row:
+    return {
+        "name": f"{NODES} nodes: {name}",
+        "value": round(value, 2),
+        "unit": unit,
+        "target": target,
+        "met": met,
+    }
+
+
+def _vcluster(command: str, path: str, *options: str) -> None:
+    argv = [sys.executable, "-m", "ganeti.vcluster.main", command, path, *options]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    for found in run():
+        print(json.dumps(found))
