@@ -167,7 +167,7 @@ class StateTests(OperationsCase):
         )
         self.gnt(f"gnt-instance modify -O note=red {name}")
         self.assertIn("note: red", self.gnt(f"gnt-instance info {name}"))
-        self.gnt(f"gnt-instance modify -O=-note {name}")
+        self.gnt(f"gnt-instance modify -O -note {name}")
         self.assertNotIn("note: red", self.gnt(f"gnt-instance info {name}"))
         self.gnt(f"gnt-instance modify -B vcpus=default {name}")
         self.assertEqual(self.of("instance", name, "be/vcpus"), [1])

@@ -20,10 +20,10 @@ def _have_namespaces() -> bool:
     return subprocess.run(["ip", "netns", "list"], capture_output=True, check=False).returncode == 0
 
 
-def namespaces() -> set[str]:
-    """Those that there are now."""
+def namespaces(tag: str) -> list[str]:
+    """Those of one cluster."""
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    return {line.split()[0] for line in listed.splitlines()}
+    return [name for name in listed.split() if tag in name]
 
 
 @unittest.skipUnless(_have_namespaces(), "needs root and the program ip")
@@ -36,9 +36,9 @@ class NamespaceTests(VclusterCase):
 
     def test_link(self) -> None:
         """A node whose link is cut is unreachable and does not hinder others; mended, it is back."""
-        before = namespaces()
         self.vcluster("create", "--nodes", "3", "--netns")
-        self.assertEqual(len(namespaces() - before), 4)
+        tag = self.layout.tag
+        self.assertEqual(len(namespaces(tag)), 4)
         self._check_ipv6()
         self.vcluster("link", "node3", "down")
         self.assertIn("its link is cut", self.vcluster("status"))
@@ -52,7 +52,7 @@ class NamespaceTests(VclusterCase):
         self.vcluster("link", "node3", "up")
         until(lambda: self.memory("node3").endswith("G"), "node3 does not come back")
         self.vcluster("destroy")
-        self.assertEqual(namespaces(), before)
+        self.assertEqual(namespaces(tag), [])
         self.assert_nothing_left()
 
     def _check_ipv6(self) -> None:
@@ -69,8 +69,8 @@ class NamespaceTests(VclusterCase):
 
     def test_ipv6(self) -> None:
         """A cluster whose primary addresses are IPv6."""
-        before = namespaces()
         self.vcluster("create", "--nodes", "2", "--netns", "--ipv6")
+        tag = self.layout.tag
         rows = self.gnt("gnt-node", "list", "--no-headers", "--separator=|", "-o", "pip,sip,mfree").split()
         for row, node in zip(rows, self.layout.nodes):
             primary, secondary, memory = row.split("|")
@@ -81,4 +81,4 @@ class NamespaceTests(VclusterCase):
         self.vcluster("start")
         self.assertTrue(self.memory("node2").endswith("G"))
         self.vcluster("destroy")
-        self.assertEqual(namespaces(), before)
+        self.assertEqual(namespaces(tag), [])
