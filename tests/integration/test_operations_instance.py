@@ -171,9 +171,9 @@ class StateTests(OperationsCase):
         self.assertNotIn("note: red", self.gnt(f"gnt-instance info {name}"))
         self.gnt(f"gnt-instance modify -B vcpus=default {name}")
         self.assertEqual(self.of("instance", name, "be/vcpus"), [1])
-        self.gnt(f"gnt-instance modify -H migration_mode=non-live {name}")
-        self.assertEqual(self.of("instance", name, "hv/migration_mode"), ["non-live"])
-        self.gnt(f"gnt-instance modify -H migration_mode=default {name}")
+        self.refused(
+            f"gnt-instance modify -H migration_mode=non-live {name}", "migration_mode", "whole cluster"
+        )
         self.gnt(f"gnt-instance modify -o tiny {name}")
         self.assertEqual(self.of("instance", name, "os"), ["tiny"])
 
