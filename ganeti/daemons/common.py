@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,9 @@ from ganeti.daemons.notify import sd_notify
 from ganeti.daemons.options import DaemonOptions
 from ganeti.daemons.pid_file import PidFile
 from ganeti.model.paths import Paths
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Rarer than usual: most of what a daemon makes goes by counting references."""
 
 EXIT_FAILURE = 1
 EXIT_NOT_MASTER = 11
@@ -129,6 +133,10 @@ class Upkeep(Service):
 
 def ready() -> None:
     """Everything of the daemon is up."""
+    # What is there now stays; looking through it again and again would hold the reactor up for long.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     log.info("ready")
     sd_notify("READY=1")
     background.report_ready()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import time
@@ -216,7 +215,6 @@ class Master(Service):
     async def startService(self) -> None:
         """Read the configuration, connect to the nodes, take over the jobs."""
         super().startService()  # type: ignore[no-untyped-call]
-        gc.set_threshold(50_000, 20, 100)
         cluster = await self.config.start()
         demand(
             self._plugins,
