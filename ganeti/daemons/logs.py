@@ -37,11 +37,18 @@ _SEVERITIES = {
 }
 
 
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\t\n"}
+"""What users write into names is shown to administrators, whose terminals are not to obey it."""
+
+
 def classic_text(event: LogEvent) -> str | None:
     """An event as a line with its time, and the job on whose behalf it happened; None: nothing to say."""
     text = formatEventAsClassicLogText(event)
     job = current_trace.get()
-    if text is None or job is None:
+    if text is None:
+        return None
+    text = text.translate(_VISIBLE)
+    if job is None:
         return text
     stamp, bracket, rest = text.partition("] ")
     return f"{stamp}{bracket}job {job}: {rest}" if bracket else text

@@ -55,7 +55,7 @@ def resolve(paths: Paths, name: str, *, family: int) -> str:
     wanted = socket.AF_INET6 if family == 6 else socket.AF_INET
     try:
         answers = socket.getaddrinfo(name, None, wanted, socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ResolverError(f"can't resolve hostname '{name}' to an IPv{family} address") from error
     return str(answers[0][4][0])
 
@@ -73,7 +73,7 @@ def full_name(paths: Paths, name: str, *, family: int) -> str:
     wanted = socket.AF_INET6 if family == 6 else socket.AF_INET
     try:
         answers = socket.getaddrinfo(name, None, wanted, socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ResolverError(f"can't resolve hostname '{name}' to an IPv{family} address") from error
     return (answers[0][3] or name).lower()
 

@@ -85,10 +85,17 @@ def restored(registry: Registry, job: Job) -> tuple[OpCode | GanetiError, ...]:
 
 def summaries(registry: Registry, job: Job) -> tuple[str, ...]:
     """Short texts of the opcodes of a job that was read from its document."""
-    return tuple(
-        found.summary() if isinstance(found, OpCode) else fallback_summary(queued.input_value())
-        for found, queued in zip((_decoded(registry, queued) for queued in job.ops), job.ops)
-    )
+    return tuple(summary_of(_decoded(registry, queued), queued) for queued in job.ops)
+
+
+def summary_of(op: OpCode | GanetiError, queued: QueuedOp) -> str:
+    """Short text of an opcode, whatever is in it: one odd job must not hide all others from lists."""
+    if isinstance(op, OpCode):
+        try:
+            return op.summary()
+        except (ArithmeticError, TypeError, ValueError):
+            pass
+    return fallback_summary(queued.input_value())
 
 
 def _restored_one(registry: Registry, queued: QueuedOp) -> OpCode | GanetiError:

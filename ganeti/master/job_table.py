@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 
 from ganeti.errors import GanetiError, JobLost, JobQueueError
 from ganeti.interfaces import IClock, IJobStore
-from ganeti.logic.job_info import JobView, fallback_summary
+from ganeti.logic.job_info import JobView
 from ganeti.logic.job_states import is_final, job_status, not_recorded
 from ganeti.logic.lock_attempts import LockAttempts
+from ganeti.master.job_opcodes import summary_of
 from ganeti.model.ids import JobId
 from ganeti.model.job import Job, JobStatus, encode_job
 from ganeti.ops.base import OpCode
@@ -84,10 +85,7 @@ class LiveJob:
     def summary(self) -> tuple[str, ...]:
         """Short text of each opcode."""
         if self._summary is None:
-            self._summary = tuple(
-                op.summary() if isinstance(op, OpCode) else fallback_summary(queued.input_value())
-                for op, queued in zip(self.opcodes, self.job.ops)
-            )
+            self._summary = tuple(map(summary_of, self.opcodes, self.job.ops))
         return self._summary
 
     def forget_opcodes(self) -> None:

@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.cli.client import chunks, decode_box, encode_box, joined
 from ganeti.cli.errors import MasterError
+from ganeti.ops.base import OpCode
+from ganeti.ops.registry import load
 from tests.integration.cluster import RunningCluster, seconds_of, until
 from tests.integration.reactor_probe import Found, ReactorProbe
 
@@ -49,6 +53,25 @@ class RawClient:
             outline = {b"_ask": b"%x" % self._asked, b"_command": command.encode()}
             data += encode_box({**outline, **chunks(b"args", args)})
         self.socket.sendall(data)
+
+    def answer_to(self, command: str, args: str) -> str:
+        """The answer, or the error, to one request whose arguments are this text."""
+        outline = {b"_ask": b"1", b"_command": command.encode()}
+        data = args.encode()
+        parts = [data[at : at + 65535] for at in range(0, len(data), 65535)]
+        more = {b"args.%d" % number: part for number, part in enumerate(parts[1:], 1)}
+        self.socket.sendall(encode_box({**outline, b"args": parts[0], **more}))
+        while True:
+            while (decoded := decode_box(self._buffer)) is not None:
+                box, size = decoded
+                del self._buffer[:size]
+                if b"_answer" in box:
+                    return joined(box, b"result").decode()
+                if b"_error" in box:
+                    return box[b"_error_description"].decode()
+            data = self.socket.recv(1 << 20)
+            assert data, "masterd hung up"
+            self._buffer += data
 
     def answers(self, count: int) -> list[Any]:
         """The next answers."""
@@ -256,6 +279,69 @@ class HungCandidateTests(MasterCase):
             return queue.stat().st_size != before
 
         until(caught_up, "the candidate gets no copies again")
+
+
+class OddValuesTests(MasterCase):
+    """Requests and opcodes with values of every kind in every place."""
+
+    ODD = ("null", "[]", "{}", "-1", "1e308", str(10**30), "true", '"x"', r'"a\nb"', r'"\u0000"', "[[null]]")
+    DEEP = "[" * 20_000 + "]" * 20_000
+    HARMFUL = ("OP_CLUSTER_DESTROY", "OP_NODE_POWERCYCLE", "OP_TEST_DELAY")
+
+    def test_requests(self) -> None:
+        """Each is answered, or refused as what it is; none of them is a mistake in the program."""
+        plain = {
+            "SubmitJob": ["null"],
+            "SubmitManyJobs": ["null"],
+            "Query": ['"job"', '["id"]', "null"],
+            "QueryFields": ['"node"', "null"],
+            "QueryConfigValues": ["[]"],
+            "QueryTags": ['"cluster"', "null"],
+            "WaitForJobChange": ["1", '["status"]', "null", "null", "0"],
+            "WatchJob": ["1", '["status"]', "null"],
+            "UnwatchJob": ["1"],
+            "CancelJob": ["1"],
+            "ArchiveJob": ["99"],
+            "AutoArchiveJobs": ["1e9", "0"],
+            "ChangeJobPriority": ["1", "0"],
+        }
+        client = self.raw()
+        for command, args in plain.items():
+            for place in range(len(args)):
+                for odd in (*self.ODD, self.DEEP):
+                    text = ",".join([*args[:place], odd, *args[place + 1 :]])
+                    answer = client.answer_to(command, f"[{text}]")
+                    self.assertNotIn("ProgrammerError", answer, f"{command} {text[:200]}")
+
+    def test_opcodes(self) -> None:
+        """Jobs of them are refused or end; no one ends because of a mistake; lists show them."""
+        jobs = [
+            opcode
+            for operation in load()
+            if operation.opcode.op_id() not in self.HARMFUL
+            for opcode in self.variants(operation.opcode)
+        ]
+        self.assertGreater(len(jobs), 3000)
+        client = self.cluster.client()
+        for start in range(0, len(jobs), 1000):
+            results = client.call("SubmitManyJobs", [[[job] for job in jobs[start : start + 1000]]])
+            taken = [job for done, job in results if done]
+            refused = [text for done, text in results if not done]
+            self.assertEqual([text for text in refused if "internal error" in text], [])
+            if taken:
+                self.cluster.wait_for_jobs(*taken)
+            found = self.cluster.jobs("opresult", "summary", "ops", client=client)
+            wrong = [found[job] for job in taken if "internal error" in str(found[job][0])]
+            self.assertEqual(wrong[:3], [])
+            client.call("AutoArchiveJobs", [-1, 60.0])
+
+    def variants(self, opcode: type[OpCode]) -> list[dict[str, Any]]:
+        """An opcode with an odd value in each of its places, as a dry run."""
+        fields = {field.encode_name: field for field in msgspec.structs.fields(opcode)}
+        required = {name: "x" for name, field in fields.items() if field.required}
+        plain = {"OP_ID": opcode.op_id(), **required, "dry_run": True}
+        places = set(fields) - {"dry_run"}
+        return [{**plain, name: json.loads(odd)} for name in sorted(places) for odd in self.ODD]
 
 
 class PowercycleTests(SynchronousTestCase):

@@ -6,12 +6,19 @@ from typing import Any
 
 import msgspec
 
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.errors import PrereqError
+from ganeti.daemons.logs import classic_text
+from ganeti.errors import PrereqError, ResolverError
+from ganeti.io.names import full_name, resolve
 from ganeti.master import client_requests as requests
+from ganeti.master.job_opcodes import summary_of
+from ganeti.model.job import QueuedOp
+from ganeti.model.paths import Paths
 from ganeti.node.backend.execution import answer_to
 from ganeti.node.backend.registry import functions, load_all
+from ganeti.ops.base import OpCode
 from ganeti.ops.registry import load
 from ganeti.testing.jobs import JobWorld
 from ganeti.testing.node_world import WithNode
@@ -103,3 +110,43 @@ class FunctionLayerTests(WithNode, SynchronousTestCase):
             with self.subTest(name=name):
                 self.assertIsInstance(msgspec.json.schema(registered.call), dict)
                 self.assertIsInstance(msgspec.json.schema(registered.call.result_type()), dict)
+
+
+class OddValuesTests(SynchronousTestCase):
+    """Values that nobody means, but somebody sends."""
+
+    def test_odd_summary(self) -> None:
+        """A job whose opcode cannot even be summed up does not hide the others from lists."""
+
+        class Odd(OpCode, frozen=True, kw_only=True, tag="OP_TEST_ODD"):
+            number: float
+
+            def summary(self) -> str:
+                return str(int(self.number))
+
+        queued = QueuedOp(input=msgspec.Raw(b'{"OP_ID":"OP_TEST_ODD"}'))
+        self.assertEqual(summary_of(Odd(number=float("inf")), queued), "TEST_ODD")
+        self.assertEqual(summary_of(Odd(number=2.0), queued), "2")
+
+    def test_endless_delay(self) -> None:
+        """A delay without end is refused at submission."""
+        for duration in (1e308, 4e9):
+            error = self.assertRaises(
+                PrereqError, load().decode, {"OP_ID": "OP_TEST_DELAY", "duration": duration}
+            )
+            self.assertIn("duration", str(error))
+
+    def test_names_that_cannot_be_resolved(self) -> None:
+        """A name that no resolver takes does not resolve, and that is all."""
+        paths = Paths(self.mktemp())
+        for name in ("x" * 100 + ".example.com", "a..b", "\0", "."):
+            with self.subTest(name=name):
+                self.assertRaises(ResolverError, resolve, paths, name, family=4)
+                self.assertRaises(ResolverError, full_name, paths, name, family=4)
+
+    def test_log_lines(self) -> None:
+        """What users write into names cannot command the terminal of who reads the log."""
+        event = {"log_format": "no {name}", "name": "\x1b[2J\0x\ny", "log_time": 0.0, "log_namespace": "n"}
+        text = classic_text({**event, "log_level": LogLevel.info})
+        assert text is not None
+        self.assertIn("no \\x1b[2J\\x00x\n\ty\n", text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+import msgspec
+
 from ganeti.errors import OperationFailed, PrereqError
 from ganeti.model.calls.outcome import NodeFailed
 from ganeti.model.calls.system import NodeTestDelay
@@ -12,12 +14,14 @@ from ganeti.model.locks import LockLevel, LockPlan, exclusive
 from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param
 from ganeti.ops.kinds import NODES
 
+LONGEST_S = 10 * 365 * 86400.0
+
 
 class TestDelay(OpCode, frozen=True, kw_only=True, tag="OP_TEST_DELAY"):
     """Sleep."""
 
     __test__: ClassVar[bool] = False
-    duration: Annotated[float, Param("how long, in seconds")]
+    duration: Annotated[float, Param("how long, in seconds"), msgspec.Meta(le=LONGEST_S)]
     on_master: Annotated[bool, Param("do not sleep on the master", flag="no-master")] = True
     on_nodes: Annotated[
         tuple[str, ...], Param("sleep on these nodes", kind=NODES, flag="node", short="n")

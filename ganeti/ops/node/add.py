@@ -82,9 +82,9 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
     async def gather(self, ctx: Context) -> AddNodeFacts:
         """The node as it will be, reached and asked for its version."""
         cluster = ctx.cluster
+        _check_name(self.op.node_name.lower())
         name = self._name = await self._full_name(ctx)
-        if not is_host_name(name):
-            raise PrereqError(f"{name!r} cannot name a node; use letters, digits, minus and dots")
+        _check_name(name)
         if self.op.node_uuid is not None:
             _check_uuid(self.op.node_uuid)
         known = cluster.nodes.by_key(name)
@@ -272,6 +272,11 @@ class AddNodeOperation(Operation[AddNode, AddNodeFacts, None]):
                 f"the master has {have}; all nodes must be alike: "
                 + ("leave -s away" if master_single else f"give the one of {node.name} with -s")
             )
+
+
+def _check_name(name: str) -> None:
+    if not is_host_name(name):
+        raise PrereqError(f"{name[:80]!r} cannot name a node; use letters, digits, minus and dots")
 
 
 def _check_uuid(text: str) -> None:
