@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ganeti.cli.declarations import Argument, Command, Opcode, Option
-from ganeti.cli.errors import CommandError
+from ganeti.cli.errors import CommandError, MasterError, explain
 from ganeti.cli.lists import OUTPUT
 from ganeti.cli.tags import search, tag_commands
 
@@ -80,7 +80,7 @@ def _getmaster(invocation: Invocation) -> int:
 def _master_ping(invocation: Invocation) -> int:
     try:
         invocation.master.call("Version", [])
-    except Exception:
+    except (CommandError, MasterError):
         return 1
     return 0
 
@@ -92,7 +92,6 @@ def _prepare_modify(invocation: Invocation, opcode: Opcode) -> Opcode:
 
 
 def _report_modify(invocation: Invocation, opcode: Opcode, result: Any) -> int:
-    from ganeti.cli.errors import MasterError, explain
     from ganeti.cli.follow import wait
 
     code = 0

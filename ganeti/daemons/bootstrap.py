@@ -310,9 +310,15 @@ def wait_for_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
 
     def answers() -> bool:
         try:
-            Client(paths.master_socket).call("Version", [])
-        except Exception:
+            client = Client(paths.master_socket)
+        except CommandError:
             return False
+        try:
+            client.call("Version", [])
+        except (CommandError, MasterError):
+            return False
+        finally:
+            client.close()
         return True
 
     control.wait_until(
