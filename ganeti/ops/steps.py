@@ -143,10 +143,16 @@ async def running_on(nodes: INodes, cluster: Cluster, instance: Instance) -> Run
     """What the primary node says of an instance; None when it does not run there.
 
     Raises:
-        NodeError: it does not answer.
+        PrereqError: environment_error: the node does not answer.
     """
-    call = InstanceInfo(name=instance.name, hypervisor=instance.hypervisor)
-    return await nodes.call(cluster.nodes[instance.primary_node], call)
+    primary = cluster.nodes[instance.primary_node]
+    try:
+        return await nodes.call(primary, InstanceInfo(name=instance.name, hypervisor=instance.hypervisor))
+    except GanetiError as error:
+        raise PrereqError(
+            f"cannot ask node {primary.name} whether {instance.name} runs: {error}",
+            code=ErrorCode.ENVIRONMENT,
+        ) from error
 
 
 async def capacity_of(nodes: INodes, node: Node, hypervisor: str) -> NodeCapacity:

@@ -14,15 +14,6 @@ from ganeti.model.node import Node
 from ganeti.ops.base import HookNodes
 
 
-def instance_of(cluster: Cluster, name: str, uuid: str | None) -> Instance:
-    """The instance an opcode means; the UUID counts if both are given.
-
-    Raises:
-        PrereqError: unknown_entity.
-    """
-    return cluster.instance(uuid if uuid is not None else name)
-
-
 def hook_nodes(cluster: Cluster, instance: Instance, *others: NodeId) -> HookNodes:
     """Master, primary, secondaries and others, each once, in both phases."""
     found = dict.fromkeys((cluster.settings.master_node, *cluster.nodes_of(instance), *others))

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import msgspec
 
-from ganeti.errors import ErrorCode, GanetiError, PrereqError
+from ganeti.errors import ErrorCode, PrereqError
 from ganeti.model.calls.instances import ConsoleInfo, InstanceConsoleInfo, RunningInstance, RunState
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_instance
-from ganeti.model.instance import Instance
 from ganeti.model.locks import LockLevel, LockPlan, shared
-from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param
-from ganeti.ops.instance.common import instance_of, require_online
-from ganeti.ops.kinds import INSTANCE
+from ganeti.ops.base import Arguments, Command, Context
+from ganeti.ops.instance.base import InstanceOpCode, InstanceOperation
+from ganeti.ops.instance.common import require_online
 from ganeti.ops.steps import running_on
 
 
-class InstanceConsole(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_CONSOLE"):
+class InstanceConsole(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_CONSOLE"):
     """Console access of an instance."""
-
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance whose console is wanted", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
 
 
 class ConsoleFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +27,7 @@ class ConsoleFacts(msgspec.Struct, frozen=True, kw_only=True):
     running: RunningInstance | None
 
 
-class InstanceConsoleOperation(Operation[InstanceConsole, ConsoleFacts, dict[str, Any]]):
+class InstanceConsoleOperation(InstanceOperation[InstanceConsole, ConsoleFacts, dict[str, Any]]):
     """Asks the node; the client then runs the command itself."""
 
     commands = (
@@ -42,26 +36,20 @@ class InstanceConsoleOperation(Operation[InstanceConsole, ConsoleFacts, dict[str
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The instance, shared."""
-        return LockPlan(requests={LockLevel.INSTANCE: shared([self._instance(cluster).name])})
+        return LockPlan(requests={LockLevel.INSTANCE: shared([self.instance(cluster).name])})
 
     async def gather(self, ctx: Context) -> ConsoleFacts:
         """Whether it runs."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         primary = cluster.nodes[instance.primary_node]
         require_online(primary, f"the console of {instance.name}")
-        try:
-            return ConsoleFacts(running=await running_on(ctx.nodes, cluster, instance))
-        except GanetiError as error:
-            raise PrereqError(
-                f"cannot ask node {primary.name} whether {instance.name} runs: {error}",
-                code=ErrorCode.ENVIRONMENT,
-            ) from error
+        return ConsoleFacts(running=await running_on(ctx.nodes, cluster, instance))
 
     def check(self, cluster: Cluster, facts: ConsoleFacts) -> None:
         """Only what runs has a console."""
         if facts.running is None or facts.running.state is RunState.SHUTDOWN:
-            name = self._instance(cluster).name
+            name = self.instance(cluster).name
             raise PrereqError(
                 f"instance {name} does not run; 'gnt-instance startup {name}' starts it",
                 code=ErrorCode.STATE,
@@ -70,11 +58,8 @@ class InstanceConsoleOperation(Operation[InstanceConsole, ConsoleFacts, dict[str
     async def run(self, ctx: Context, facts: ConsoleFacts) -> dict[str, Any]:
         """The established dictionary of a console."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         call = InstanceConsoleInfo(instances=(fill_instance(cluster, instance),))
         consoles = await ctx.nodes.call(cluster.nodes[instance.primary_node], call)
         console: ConsoleInfo = consoles[instance.name]
         return dict(msgspec.to_builtins(console))
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)

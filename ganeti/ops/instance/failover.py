@@ -4,43 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 
-from ganeti.errors import ErrorCode, GanetiError, OperationFailed, PrereqError
+from ganeti.errors import GanetiError, OperationFailed
 from ganeti.logic.instance_changes import set_primary
 from ganeti.model.calls.system import NodeCapacity
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import beparams_of, fill_instance
 from ganeti.model.ids import InstanceId, NodeId
-from ganeti.model.instance import AdminState, Instance
-from ganeti.model.locks import LockPlan
-from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
-from ganeti.ops.instance.common import hook_nodes, instance_of, require_memory, require_target
+from ganeti.model.instance import AdminState
+from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, Param, Route
+from ganeti.ops.instance.common import require_memory
 from ganeti.ops.instance.live_migration import close_on_node
+from ganeti.ops.instance.moving import MoveOpCode, MoveOperation
 from ganeti.ops.instance.shutdown import stop_on_primary
 from ganeti.ops.instance.startup import start_on_primary
-from ganeti.ops.instance.target import (
-    Journey,
-    TargetWish,
-    choose_target,
-    journey_of,
-    move_env,
-    move_locks,
-    policy_problems,
-)
-from ganeti.ops.kinds import INSTANCE, NODE, SECONDS
+from ganeti.ops.kinds import SECONDS
 from ganeti.ops.steps import capacity_of, missing_bridges
 
 
-class FailoverInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_FAILOVER"):
+class FailoverInstance(MoveOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_FAILOVER"):
     """Start an instance on another node."""
 
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance to move", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
     shutdown_timeout: Annotated[
         Annotated[int, msgspec.Meta(ge=0)],
         Param("seconds to let it shut down before it is ended by force", SECONDS, "shutdown-timeout"),
@@ -49,17 +36,7 @@ class FailoverInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_FAILO
         bool,
         Param("go on although its disks look degraded or it cannot be stopped", flag="ignore-consistency"),
     ] = False
-    target_node: Annotated[
-        str | None, Param("where to; only for shared storage", NODE, "target-node", "n")
-    ] = None
-    target_node_uuid: Annotated[str | None, Param("the same by UUID")] = None
-    ignore_ipolicy: Annotated[
-        bool, Param("go on although it violates the policy there", flag="ignore-ipolicy")
-    ] = False
     cleanup: Annotated[bool, Param("recover from a failed failover", flag="cleanup")] = False
-    iallocator: Annotated[
-        str | None, Param("allocator that chooses the target", flag="iallocator", short="I")
-    ] = None
 
 
 class FailoverFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +47,7 @@ class FailoverFacts(msgspec.Struct, frozen=True, kw_only=True):
     bridge_problem: str | None
 
 
-class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]):
+class FailoverInstanceOperation(MoveOperation[FailoverInstance, FailoverFacts]):
     """Stops the instance if its node still answers, and starts it on the target if it is to run."""
 
     hooks = Hooks("instance-failover", HookTarget.INSTANCE)
@@ -85,22 +62,11 @@ class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]
         ),
     )
 
-    def __init__(self, op: FailoverInstance) -> None:
-        super().__init__(op)
-        self._journey: Journey | None = None
-        """Known once `gather` found the target."""
-
-    def locks(self, cluster: Cluster) -> LockPlan:
-        """The instance and the nodes it may move between."""
-        return move_locks(cluster, self._instance(cluster), self._wish())
-
     async def gather(self, ctx: Context) -> FailoverFacts:
         """The target and what it has free."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
-        target = cluster.nodes[await choose_target(ctx, instance, self._wish())]
-        self._journey = journey_of(cluster, instance, target.uuid)
-        require_target(cluster, target, f"fail {instance.name} over")
+        instance = self.instance(cluster)
+        target = await self.find_target(ctx, f"fail {instance.name} over")
         return FailoverFacts(
             target=target.uuid,
             capacity=await capacity_of(ctx.nodes, target, instance.hypervisor),
@@ -109,20 +75,9 @@ class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]
 
     def check(self, cluster: Cluster, facts: FailoverFacts) -> None:
         """The target can take it."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         target = cluster.nodes[facts.target]
-        if facts.bridge_problem is not None:
-            raise PrereqError(
-                f"{instance.name} cannot run on {target.name}: {facts.bridge_problem}",
-                code=ErrorCode.ENVIRONMENT,
-            )
-        problems = () if self.op.ignore_ipolicy else policy_problems(cluster, instance, target.uuid)
-        if problems:
-            raise PrereqError(
-                f"{instance.name} violates the policy of the group of {target.name}: "
-                f"{'; '.join(problems)} (--ignore-ipolicy goes on all the same)",
-                code=ErrorCode.STATE,
-            )
+        self.check_target(cluster, target, facts.bridge_problem)
         if instance.admin_state is AdminState.UP:
             wanted = beparams_of(cluster.settings, instance.beparams).minmem
             require_memory(target, facts.capacity, wanted, f"instance {instance.name}")
@@ -131,41 +86,26 @@ class FailoverInstanceOperation(Operation[FailoverInstance, FailoverFacts, None]
         """Stop, change the primary node, start."""
         await fail_over(
             ctx,
-            self._instance(ctx.cluster).uuid,
+            self.instance(ctx.cluster).uuid,
             facts.target,
             shutdown_timeout_s=self.op.shutdown_timeout,
             ignore_consistency=self.op.ignore_consistency,
         )
 
-    def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and from where to where it goes."""
-        instance = self._instance(cluster)
-        return move_env(
-            cluster,
-            instance,
-            self._way(cluster, instance),
-            IGNORE_CONSISTENCY=self.op.ignore_consistency,
-            SHUTDOWN_TIMEOUT=self.op.shutdown_timeout,
-            FAILOVER_CLEANUP=self.op.cleanup,
-        )
+    def hook_values(self) -> Mapping[str, object]:
+        """How careful it is."""
+        return {
+            "IGNORE_CONSISTENCY": self.op.ignore_consistency,
+            "SHUTDOWN_TIMEOUT": self.op.shutdown_timeout,
+            "FAILOVER_CLEANUP": self.op.cleanup,
+        }
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
         """Before: master, secondaries and target; after: also the node where it was."""
-        instance = self._instance(cluster)
-        way = self._way(cluster, instance)
-        everywhere = hook_nodes(cluster, instance, *way.nodes).post
-        master = cluster.settings.master_node
-        pre = tuple(node for node in everywhere if node != way.source or node == master)
+        everywhere = super().hook_nodes(cluster).post
+        source, master = self.way(cluster).source, cluster.settings.master_node
+        pre = tuple(node for node in everywhere if node != source or node == master)
         return HookNodes(pre=pre, post=everywhere)
-
-    def _way(self, cluster: Cluster, instance: Instance) -> Journey:
-        return self._journey or journey_of(cluster, instance, None)
-
-    def _wish(self) -> TargetWish:
-        return TargetWish(node=self.op.target_node_uuid or self.op.target_node, iallocator=self.op.iallocator)
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
 
 
 async def fail_over(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from ganeti.errors import ErrorCode, GanetiError, OperationFailed, PrereqError
+from ganeti.errors import ErrorCode, OperationFailed, PrereqError
 from ganeti.logic.instance_changes import set_primary
 from ganeti.model.calls.instances import (
     FinalizeMigrationSource,
@@ -22,59 +22,32 @@ from ganeti.model.cluster import Cluster
 from ganeti.model.filled import beparams_of, fill_instance
 from ganeti.model.ids import NodeId
 from ganeti.model.instance import AdminState, Instance
-from ganeti.model.locks import LockPlan
-from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
+from ganeti.ops.base import Command, Context, Hooks, HookTarget, Param, Route
 from ganeti.ops.instance.common import (
-    hook_nodes,
-    instance_of,
     require_memory,
     require_not_offline,
     require_online,
-    require_target,
 )
 from ganeti.ops.instance.failover import fail_over
 from ganeti.ops.instance.live_migration import Migration, close_on_node
-from ganeti.ops.instance.target import (
-    Journey,
-    TargetWish,
-    choose_target,
-    journey_of,
-    move_env,
-    move_locks,
-    policy_problems,
-)
-from ganeti.ops.kinds import INSTANCE, NODE
+from ganeti.ops.instance.moving import MoveOpCode, MoveOperation
 from ganeti.ops.steps import capacity_of, missing_bridges, running_on, where_running
 
 
-class MigrateInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_MIGRATE"):
+class MigrateInstance(MoveOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_MIGRATE"):
     """Move a running instance."""
 
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance to move", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
     mode: Annotated[
         Literal["live", "non-live"] | None,
         Param("live keeps it running meanwhile", flag="migration-mode"),
     ] = None
     live: Annotated[bool | None, Param("older form of mode", flag="non-live")] = None
-    target_node: Annotated[
-        str | None, Param("where to; only for shared storage", NODE, "target-node", "n")
-    ] = None
-    target_node_uuid: Annotated[str | None, Param("the same by UUID")] = None
     allow_runtime_changes: Annotated[
         bool, Param("do not take memory from the instance to make it fit", flag="no-runtime-changes")
     ] = True
-    ignore_ipolicy: Annotated[
-        bool, Param("go on although it violates the policy there", flag="ignore-ipolicy")
-    ] = False
     cleanup: Annotated[
         bool, Param("find out where it runs after a failed migration, and clean up", flag="cleanup")
     ] = False
-    iallocator: Annotated[
-        str | None, Param("allocator that chooses the target", flag="iallocator", short="I")
-    ] = None
     allow_failover: Annotated[bool, Param("fail over if it cannot be migrated", flag="allow-failover")] = (
         False
     )
@@ -95,7 +68,7 @@ class MigrateFacts(msgspec.Struct, frozen=True, kw_only=True):
     default_mode: str = "live"
 
 
-class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
+class MigrateInstanceOperation(MoveOperation[MigrateInstance, MigrateFacts]):
     """Copies memory and state to another node while the instance runs, or cleans up after a failure."""
 
     hooks = Hooks("instance-migrate", HookTarget.INSTANCE)
@@ -110,37 +83,18 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
         ),
     )
 
-    def __init__(self, op: MigrateInstance) -> None:
-        super().__init__(op)
-        self._journey: Journey | None = None
-        """Known once `gather` found the target."""
-
-    def locks(self, cluster: Cluster) -> LockPlan:
-        """The instance and the nodes it may move between."""
-        return move_locks(cluster, self._instance(cluster), self._wish())
-
     async def gather(self, ctx: Context) -> MigrateFacts:
         """The target and what it has free; whether the instance runs."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         primary = cluster.nodes[instance.primary_node]
-        self._journey = journey_of(cluster, instance, None)
         if self.op.cleanup:
             return MigrateFacts()
         require_online(primary, f"migrating {instance.name}")
-        target = cluster.nodes[await choose_target(ctx, instance, self._wish())]
-        self._journey = journey_of(cluster, instance, target.uuid)
-        require_target(cluster, target, f"migrate {instance.name}")
-        try:
-            running = await running_on(ctx.nodes, cluster, instance)
-        except GanetiError as error:
-            raise PrereqError(
-                f"cannot ask node {primary.name} whether {instance.name} runs: {error}",
-                code=ErrorCode.ENVIRONMENT,
-            ) from error
+        target = await self.find_target(ctx, f"migrate {instance.name}")
         return MigrateFacts(
             target=target.uuid,
-            running=running,
+            running=await running_on(ctx.nodes, cluster, instance),
             source_capacity=await capacity_of(ctx.nodes, primary, instance.hypervisor),
             target_capacity=await capacity_of(ctx.nodes, target, instance.hypervisor),
             bridge_problem=await missing_bridges(ctx.nodes, cluster, instance, target),
@@ -149,7 +103,7 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
 
     def check(self, cluster: Cluster, facts: MigrateFacts) -> None:
         """It runs, and the target can take it."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         require_not_offline(instance, "migrated")
         if self.op.mode is not None and self.op.live is not None:
             raise PrereqError("give either 'mode' or 'live', not both")
@@ -157,18 +111,7 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
             return
         assert facts.target is not None
         target = cluster.nodes[facts.target]
-        if facts.bridge_problem is not None:
-            raise PrereqError(
-                f"{instance.name} cannot run on {target.name}: {facts.bridge_problem}",
-                code=ErrorCode.ENVIRONMENT,
-            )
-        problems = () if self.op.ignore_ipolicy else policy_problems(cluster, instance, target.uuid)
-        if problems:
-            raise PrereqError(
-                f"{instance.name} violates the policy of the group of {target.name}: "
-                f"{'; '.join(problems)} (--ignore-ipolicy goes on all the same)",
-                code=ErrorCode.STATE,
-            )
+        self.check_target(cluster, target, facts.bridge_problem)
         if not self._runs(facts) and not self._falls_back(cluster, facts):
             raise PrereqError(
                 f"instance {instance.name} does not run on {cluster.nodes[instance.primary_node].name}; "
@@ -181,7 +124,7 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
 
     async def run(self, ctx: Context, facts: MigrateFacts) -> None:
         """Migrate, fail over instead, or clean up."""
-        instance = self._instance(ctx.cluster)
+        instance = self.instance(ctx.cluster)
         if self.op.cleanup:
             await clean_up(ctx, instance)
             return
@@ -192,32 +135,20 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
             return
         await Migration(ctx, instance.uuid, facts.target, live=self._is_live(facts)).run()
 
-    def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and from where to where it goes."""
-        instance = self._instance(cluster)
-        return move_env(
-            cluster,
-            instance,
-            self._way(cluster, instance),
-            MIGRATE_LIVE=self.op.mode != "non-live" and self.op.live is not False,
-            MIGRATE_CLEANUP=self.op.cleanup,
-            ALLOW_RUNTIME_CHANGES=self.op.allow_runtime_changes,
-        )
-
-    def hook_nodes(self, cluster: Cluster) -> HookNodes:
-        """Master, the instance's nodes, where it was and where it goes."""
-        instance = self._instance(cluster)
-        return hook_nodes(cluster, instance, *self._way(cluster, instance).nodes)
-
-    def _way(self, cluster: Cluster, instance: Instance) -> Journey:
-        return self._journey or journey_of(cluster, instance, None)
+    def hook_values(self) -> Mapping[str, object]:
+        """How it is migrated."""
+        return {
+            "MIGRATE_LIVE": self.op.mode != "non-live" and self.op.live is not False,
+            "MIGRATE_CLEANUP": self.op.cleanup,
+            "ALLOW_RUNTIME_CHANGES": self.op.allow_runtime_changes,
+        }
 
     def _runs(self, facts: MigrateFacts) -> bool:
         # A guest that switched itself off has no state that could be sent.
         return facts.running is not None and facts.running.state is not RunState.SHUTDOWN
 
     def _falls_back(self, cluster: Cluster, facts: MigrateFacts) -> bool:
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         if beparams_of(cluster.settings, instance.beparams).always_failover:
             return True
         return self.op.allow_failover and (not self._runs(facts) or instance.admin_state is not AdminState.UP)
@@ -237,12 +168,6 @@ class MigrateInstanceOperation(Operation[MigrateInstance, MigrateFacts, None]):
         if self.op.live is not None:
             return self.op.live
         return (self.op.mode or facts.default_mode) == "live"
-
-    def _wish(self) -> TargetWish:
-        return TargetWish(node=self.op.target_node_uuid or self.op.target_node, iallocator=self.op.iallocator)
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
 
 
 async def clean_up(ctx: Context, instance: Instance) -> None:

@@ -4,43 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from ganeti.errors import ErrorCode, GanetiError, PrereqError
+from ganeti.errors import ErrorCode, PrereqError
 from ganeti.logic.instance_changes import set_admin_state
 from ganeti.model.calls.instances import InstanceReboot, RunningInstance, RunState
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_instance
 from ganeti.model.instance import AdminState, Instance
-from ganeti.model.locks import LockLevel, LockPlan, exclusive
 from ganeti.ops.base import (
     Arguments,
     Command,
     Context,
-    HookNodes,
     Hooks,
     HookTarget,
-    OpCode,
-    Operation,
     Param,
     Route,
 )
-from ganeti.ops.instance.common import hook_env, hook_nodes, instance_of, require_not_offline, require_online
+from ganeti.ops.instance.base import InstanceOpCode, InstanceOperation
+from ganeti.ops.instance.common import require_not_offline, require_online
 from ganeti.ops.instance.shutdown import stop_on_primary
 from ganeti.ops.instance.startup import start_on_primary
-from ganeti.ops.kinds import INSTANCE, SECONDS
+from ganeti.ops.kinds import SECONDS
 from ganeti.ops.steps import attempt, close_disks, missing_bridges, running_on
 
 
-class RebootInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_REBOOT"):
+class RebootInstance(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_REBOOT"):
     """Restart an instance."""
 
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance to restart", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
     reboot_type: Annotated[
         Literal["soft", "hard", "full"],
         Param(
@@ -65,7 +58,7 @@ class RebootFacts(msgspec.Struct, frozen=True, kw_only=True):
     bridge_problem: str | None
 
 
-class RebootInstanceOperation(Operation[RebootInstance, RebootFacts, None]):
+class RebootInstanceOperation(InstanceOperation[RebootInstance, RebootFacts, None]):
     """Restarts what runs, and starts what does not run."""
 
     hooks = Hooks("instance-reboot", HookTarget.INSTANCE)
@@ -86,36 +79,26 @@ class RebootInstanceOperation(Operation[RebootInstance, RebootFacts, None]):
         ),
     )
 
-    def locks(self, cluster: Cluster) -> LockPlan:
-        """The instance."""
-        return LockPlan(requests={LockLevel.INSTANCE: exclusive([self._instance(cluster).name])})
-
     async def gather(self, ctx: Context) -> RebootFacts:
         """Whether it runs."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         primary = cluster.nodes[instance.primary_node]
         require_online(primary, f"restarting {instance.name}")
-        try:
-            running = await running_on(ctx.nodes, cluster, instance)
-        except GanetiError as error:
-            raise PrereqError(
-                f"cannot ask node {primary.name} whether {instance.name} runs: {error}",
-                code=ErrorCode.ENVIRONMENT,
-            ) from error
+        running = await running_on(ctx.nodes, cluster, instance)
         problem = await missing_bridges(ctx.nodes, cluster, instance, primary)
         return RebootFacts(running=running, bridge_problem=problem)
 
     def check(self, cluster: Cluster, facts: RebootFacts) -> None:
         """Not marked offline, and with its bridges there."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         require_not_offline(instance, "restarted")
         if facts.bridge_problem is not None:
             raise PrereqError(facts.bridge_problem, code=ErrorCode.ENVIRONMENT)
 
     async def run(self, ctx: Context, facts: RebootFacts) -> None:
         """Restart, then record that it is to run."""
-        instance = self._instance(ctx.cluster)
+        instance = self.instance(ctx.cluster)
         is_alive = facts.running is not None and facts.running.state is not RunState.SHUTDOWN
         if is_alive and self.op.reboot_type in ("soft", "hard"):
             await self._on_the_node(ctx, instance)
@@ -145,19 +128,10 @@ class RebootInstanceOperation(Operation[RebootInstance, RebootFacts, None]):
         )
         await attempt(ctx.nodes.call(primary, call), f"could not restart {instance.name} on {primary.name}")
 
-    def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and how it is restarted."""
-        return hook_env(
-            cluster,
-            self._instance(cluster),
-            IGNORE_SECONDARIES=self.op.ignore_secondaries,
-            REBOOT_TYPE=self.op.reboot_type,
-            SHUTDOWN_TIMEOUT=self.op.shutdown_timeout,
-        )
-
-    def hook_nodes(self, cluster: Cluster) -> HookNodes:
-        """Master and the instance's nodes."""
-        return hook_nodes(cluster, self._instance(cluster))
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
+    def hook_values(self) -> Mapping[str, object]:
+        """How it is restarted."""
+        return {
+            "IGNORE_SECONDARIES": self.op.ignore_secondaries,
+            "REBOOT_TYPE": self.op.reboot_type,
+            "SHUTDOWN_TIMEOUT": self.op.shutdown_timeout,
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 
@@ -16,20 +16,16 @@ from ganeti.model.filled import fill_disk
 from ganeti.model.ids import InstanceId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.locks import LockLevel, LockPlan, exclusive
-from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
-from ganeti.ops.instance.common import hook_env, hook_nodes, instance_of
+from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, Param, Route
+from ganeti.ops.instance.base import InstanceOpCode, InstanceOperation
 from ganeti.ops.instance.shutdown import stop_on_primary
-from ganeti.ops.kinds import INSTANCE, SECONDS
+from ganeti.ops.kinds import SECONDS
 from ganeti.ops.steps import close_disks
 
 
-class RemoveInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_REMOVE"):
+class RemoveInstance(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_REMOVE"):
     """Delete an instance."""
 
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance to delete", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
     shutdown_timeout: Annotated[
         Annotated[int, msgspec.Meta(ge=0)],
         Param("seconds to let it shut down before it is ended by force", SECONDS, "shutdown-timeout"),
@@ -39,7 +35,7 @@ class RemoveInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_REMOVE"
     ] = False
 
 
-class RemoveInstanceOperation(Operation[RemoveInstance, None, None]):
+class RemoveInstanceOperation(InstanceOperation[RemoveInstance, None, None]):
     """Stops the instance, removes its disks and forgets it."""
 
     hooks = Hooks("instance-remove", HookTarget.INSTANCE)
@@ -62,7 +58,7 @@ class RemoveInstanceOperation(Operation[RemoveInstance, None, None]):
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The instance, and its nodes with their resources."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         nodes = exclusive(cluster.nodes_of(instance))
         return LockPlan(
             requests={
@@ -74,7 +70,7 @@ class RemoveInstanceOperation(Operation[RemoveInstance, None, None]):
 
     async def run(self, ctx: Context, facts: None) -> None:
         """Stop, remove the disks, forget."""
-        instance = self._instance(ctx.cluster)
+        instance = self.instance(ctx.cluster)
         primary = ctx.cluster.nodes[instance.primary_node]
         if primary.offline:
             ctx.feedback.warning(f"primary node {primary.name} is offline: nothing is stopped there")
@@ -98,28 +94,28 @@ class RemoveInstanceOperation(Operation[RemoveInstance, None, None]):
                 raise
             ctx.feedback.warning(str(error))
 
+    def hook_values(self) -> Mapping[str, object]:
+        """SHUTDOWN_TIMEOUT."""
+        return {"SHUTDOWN_TIMEOUT": self.op.shutdown_timeout}
+
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and SHUTDOWN_TIMEOUT; when it is gone, as it was."""
+        """The instance; when it is gone, as it was."""
         if not self._is_gone(cluster):
-            instance = self._instance(cluster)
-            self._env = hook_env(cluster, instance, SHUTDOWN_TIMEOUT=self.op.shutdown_timeout)
+            self._env = super().hook_env(cluster)
         return self._env
 
     def hook_nodes(self, cluster: Cluster) -> HookNodes:
         """Before: the master. After: also the nodes it was on."""
         if not self._is_gone(cluster):
-            self._nodes = hook_nodes(cluster, self._instance(cluster)).post
+            self._nodes = super().hook_nodes(cluster).post
         return HookNodes(pre=(cluster.settings.master_node,), post=self._nodes)
 
     def _is_gone(self, cluster: Cluster) -> bool:
         try:
-            self._instance(cluster)
+            self.instance(cluster)
         except GanetiError:
             return True
         return False
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
 
 
 async def remove_disks(ctx: Context, uuid: InstanceId) -> bool:

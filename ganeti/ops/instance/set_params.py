@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -21,22 +21,18 @@ from ganeti.model.instance import AdminState, Instance
 from ganeti.model.locks import LockLevel, LockPlan, exclusive, shared
 from ganeti.model.param_tables.be import BACKEND, expand_memory
 from ganeti.model.params import RESET, ParamValue
-from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
-from ganeti.ops.instance.common import hook_nodes, instance_of
+from ganeti.ops.base import Command, Context, Hooks, HookTarget, Param, Route
+from ganeti.ops.instance.base import InstanceOpCode, InstanceOperation
 from ganeti.ops.instance.target import policy_problems
-from ganeti.ops.kinds import INSTANCE, KEY_VALUES, OS, PRIVATE_KEY_VALUES
+from ganeti.ops.kinds import KEY_VALUES, OS, PRIVATE_KEY_VALUES
 from ganeti.ops.steps import capacity_of, running_on
 
 Changes = tuple[tuple[str, Any], ...]
 
 
-class SetInstanceParams(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_SET_PARAMS"):
+class SetInstanceParams(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_SET_PARAMS"):
     """Change an instance."""
 
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance to change", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
     force: Annotated[bool, Param("go on although it will not fit any more", flag="force", short="f")] = False
     force_variant: Annotated[bool, Param("accept an OS variant that is not listed", flag="force-variant")] = (
         False
@@ -78,7 +74,7 @@ class SetParamsFacts(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Changes]):
+class SetInstanceParamsOperation(InstanceOperation[SetInstanceParams, SetParamsFacts, Changes]):
     """Checks the changed instance as a whole before anything is recorded."""
 
     hooks = Hooks("instance-modify", HookTarget.INSTANCE)
@@ -94,7 +90,7 @@ class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Ch
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The instance, its nodes, and their groups shared."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         nodes = cluster.nodes_of(instance)
         return LockPlan(
             requests={
@@ -107,7 +103,7 @@ class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Ch
     async def gather(self, ctx: Context) -> SetParamsFacts:
         """The instance as it will be, checked by its plugins and on its node."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         try:
             new = self._changed(ctx, instance)
         except GanetiError as error:
@@ -133,7 +129,7 @@ class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Ch
 
     def check(self, cluster: Cluster, facts: SetParamsFacts) -> None:
         """Something changes, states allow it, it still fits node and policy."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         if not self._asks_for_something():
             raise PrereqError("no changes submitted; give at least one option")
         self._check_state(instance, facts)
@@ -158,13 +154,9 @@ class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Ch
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """The instance with its new memory and processors."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         own = BACKEND.merge(instance.beparams, expand_memory(self.op.beparams))
         return instance_env(cluster, replace(instance, beparams=own))
-
-    def hook_nodes(self, cluster: Cluster) -> HookNodes:
-        """Master and the instance's nodes."""
-        return hook_nodes(cluster, self._instance(cluster))
 
     def _asks_for_something(self) -> bool:
         op = self.op
@@ -270,9 +262,6 @@ class SetInstanceParamsOperation(Operation[SetInstanceParams, SetParamsFacts, Ch
         if op.offline is not None:
             rows.append(("admin_state", "offline" if op.offline else "down"))
         return tuple(rows)
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
 
 
 def _merged_free(own: Mapping[str, ParamValue], changes: Mapping[str, ParamValue]) -> dict[str, ParamValue]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 
@@ -14,32 +14,25 @@ from ganeti.model.calls.instances import InstanceShutdown
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_instance
 from ganeti.model.ids import InstanceId
-from ganeti.model.instance import AdminSource, AdminState, Instance
-from ganeti.model.locks import LockLevel, LockPlan, exclusive
+from ganeti.model.instance import AdminSource, AdminState
 from ganeti.ops.base import (
     Arguments,
     Command,
     Context,
-    HookNodes,
     Hooks,
     HookTarget,
-    OpCode,
-    Operation,
     Param,
     Route,
 )
-from ganeti.ops.instance.common import hook_env, hook_nodes, instance_of, require_not_offline
-from ganeti.ops.kinds import INSTANCE, SECONDS
+from ganeti.ops.instance.base import InstanceOpCode, InstanceOperation
+from ganeti.ops.instance.common import require_not_offline
+from ganeti.ops.kinds import SECONDS
 from ganeti.ops.steps import attempt, close_disks
 
 
-class ShutdownInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_SHUTDOWN"):
+class ShutdownInstance(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_SHUTDOWN"):
     """Stop an instance."""
 
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance to stop", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
     force: Annotated[bool, Param("also an instance that is marked offline", flag="force", short="f")] = False
     ignore_offline_nodes: Annotated[
         bool, Param("only record the state if the primary node is offline", flag="ignore-offline")
@@ -52,7 +45,7 @@ class ShutdownInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_SHUTD
     admin_state_source: Annotated[AdminSource | None, Param("who asked for it: admin or user")] = None
 
 
-class ShutdownInstanceOperation(Operation[ShutdownInstance, None, None]):
+class ShutdownInstanceOperation(InstanceOperation[ShutdownInstance, None, None]):
     """Asks the guest to shut down, ends it by force after the timeout, and closes its disks."""
 
     hooks = Hooks("instance-stop", HookTarget.INSTANCE)
@@ -73,13 +66,9 @@ class ShutdownInstanceOperation(Operation[ShutdownInstance, None, None]):
         ),
     )
 
-    def locks(self, cluster: Cluster) -> LockPlan:
-        """The instance."""
-        return LockPlan(requests={LockLevel.INSTANCE: exclusive([self._instance(cluster).name])})
-
     def check(self, cluster: Cluster, facts: None) -> None:
         """On an online node, and not marked offline unless by force."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         primary = cluster.nodes[instance.primary_node]
         if not self.op.force:
             require_not_offline(instance, "stopped")
@@ -93,7 +82,7 @@ class ShutdownInstanceOperation(Operation[ShutdownInstance, None, None]):
     async def run(self, ctx: Context, facts: None) -> None:
         """Record, stop, close the disks."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         primary = cluster.nodes[instance.primary_node]
         if not self.op.no_remember and instance.admin_state is not AdminState.OFFLINE:
             source = self.op.admin_state_source or AdminSource.ADMIN
@@ -107,16 +96,9 @@ class ShutdownInstanceOperation(Operation[ShutdownInstance, None, None]):
         await stop_on_primary(ctx, instance.uuid, timeout_s=self.op.timeout)
         await close_disks(ctx.config, ctx.nodes, ctx.feedback, instance.uuid)
 
-    def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and TIMEOUT."""
-        return hook_env(cluster, self._instance(cluster), TIMEOUT=self.op.timeout)
-
-    def hook_nodes(self, cluster: Cluster) -> HookNodes:
-        """Master and the instance's nodes."""
-        return hook_nodes(cluster, self._instance(cluster))
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
+    def hook_values(self) -> Mapping[str, object]:
+        """TIMEOUT."""
+        return {"TIMEOUT": self.op.timeout}
 
 
 async def stop_on_primary(ctx: Context, uuid: InstanceId, *, timeout_s: int) -> None:

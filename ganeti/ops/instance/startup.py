@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,26 +22,20 @@ from ganeti.ops.base import (
     Arguments,
     Command,
     Context,
-    HookNodes,
     Hooks,
     HookTarget,
-    OpCode,
-    Operation,
     Param,
     Route,
 )
-from ganeti.ops.instance.common import hook_env, hook_nodes, instance_of, require_memory, require_not_offline
-from ganeti.ops.kinds import INSTANCE, KEY_VALUES
+from ganeti.ops.instance.base import InstanceOpCode, InstanceOperation
+from ganeti.ops.instance.common import require_memory, require_not_offline
+from ganeti.ops.kinds import KEY_VALUES
 from ganeti.ops.steps import attempt, capacity_of, close_disks, missing_bridges, open_disks, running_on
 
 
-class StartInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_STARTUP"):
+class StartInstance(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_STARTUP"):
     """Start an instance."""
 
-    summary_field: ClassVar[str | None] = "instance_name"
-
-    instance_name: Annotated[str, Param("instance to start", kind=INSTANCE)]
-    instance_uuid: Annotated[str | None, Param("the same by UUID")] = None
     force: Annotated[bool, Param("start although a secondary's disks fail", flag="force", short="f")] = False
     ignore_offline_nodes: Annotated[
         bool, Param("only record the state if the primary node is offline", flag="ignore-offline")
@@ -67,7 +61,7 @@ class StartFacts(msgspec.Struct, frozen=True, kw_only=True):
     bridge_problem: str | None = None
 
 
-class StartInstanceOperation(Operation[StartInstance, StartFacts, None]):
+class StartInstanceOperation(InstanceOperation[StartInstance, StartFacts, None]):
     """Opens the disks and starts the instance on its primary node; what runs already stays as it is."""
 
     hooks = Hooks("instance-start", HookTarget.INSTANCE)
@@ -91,7 +85,7 @@ class StartInstanceOperation(Operation[StartInstance, StartFacts, None]):
 
     def locks(self, cluster: Cluster) -> LockPlan:
         """The instance, and the resources of its primary node."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         return LockPlan(
             requests={
                 LockLevel.INSTANCE: exclusive([instance.name]),
@@ -102,27 +96,20 @@ class StartInstanceOperation(Operation[StartInstance, StartFacts, None]):
     async def gather(self, ctx: Context) -> StartFacts:
         """Whether it runs, and what its primary node has free."""
         cluster = ctx.cluster
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         self._check_params(ctx, instance)
         primary = cluster.nodes[instance.primary_node]
         if primary.offline:
             return StartFacts()
-        try:
-            running = await running_on(ctx.nodes, cluster, instance)
-        except GanetiError as error:
-            raise PrereqError(
-                f"cannot ask node {primary.name} whether {instance.name} runs: {error}",
-                code=ErrorCode.ENVIRONMENT,
-            ) from error
         return StartFacts(
-            running=running,
+            running=await running_on(ctx.nodes, cluster, instance),
             capacity=await capacity_of(ctx.nodes, primary, instance.hypervisor),
             bridge_problem=await missing_bridges(ctx.nodes, cluster, instance, primary),
         )
 
     def check(self, cluster: Cluster, facts: StartFacts) -> None:
         """Not offline, with room and bridges on the primary node."""
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         primary = cluster.nodes[instance.primary_node]
         require_not_offline(instance, "started")
         if primary.offline:
@@ -144,7 +131,7 @@ class StartInstanceOperation(Operation[StartInstance, StartFacts, None]):
 
     async def run(self, ctx: Context, facts: StartFacts) -> None:
         """Record, open the disks, start."""
-        instance = self._instance(ctx.cluster)
+        instance = self.instance(ctx.cluster)
         if not self.op.no_remember:
             await ctx.config.update(
                 partial(set_admin_state, uuid=instance.uuid, state=AdminState.UP),
@@ -160,19 +147,12 @@ class StartInstanceOperation(Operation[StartInstance, StartFacts, None]):
             ctx, self._filled(ctx.cluster), ignore_secondaries=self.op.force, paused=self.op.startup_paused
         )
 
-    def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
-        """The instance, and FORCE."""
-        return hook_env(cluster, self._instance(cluster), FORCE=self.op.force)
-
-    def hook_nodes(self, cluster: Cluster) -> HookNodes:
-        """Master and the instance's nodes."""
-        return hook_nodes(cluster, self._instance(cluster))
-
-    def _instance(self, cluster: Cluster) -> Instance:
-        return instance_of(cluster, self.op.instance_name, self.op.instance_uuid)
+    def hook_values(self) -> Mapping[str, object]:
+        """FORCE."""
+        return {"FORCE": self.op.force}
 
     def _filled(self, cluster: Cluster) -> FilledInstance:
-        instance = self._instance(cluster)
+        instance = self.instance(cluster)
         return fill_instance(cluster, instance, hvparams=self.op.hvparams, beparams=self.op.beparams)
 
     def _check_params(self, ctx: Context, instance: Instance) -> None:

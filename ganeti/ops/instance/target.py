@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from ganeti.errors import ErrorCode, OperationFailed, PrereqError
@@ -16,7 +14,6 @@ from ganeti.model.instance import Instance
 from ganeti.model.ipolicy import violations
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, exclusive
 from ganeti.ops.base import Context
-from ganeti.ops.instance.common import hook_env
 
 USE_DEFAULT = "."
 """Name that means the cluster's default allocator."""
@@ -150,11 +147,6 @@ async def _ask_allocator(ctx: Context, instance: Instance, name: str | None) -> 
         f"Selected node for instance {instance.name} via iallocator {allocator}: {cluster.nodes[target].name}"
     )
     return target
-
-
-def move_env(cluster: Cluster, instance: Instance, journey: Journey, **more: object) -> Mapping[str, str]:
-    """Variables for hooks: the instance, where it was and where it goes."""
-    return hook_env(cluster, instance, **journey.env(cluster), **more)
 
 
 def policy_problems(cluster: Cluster, instance: Instance, target: NodeId) -> tuple[str, ...]:
