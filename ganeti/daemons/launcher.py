@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from ganeti.daemons import background
-from ganeti.daemons.limits import raise_open_files
+from ganeti.daemons.limits import raise_open_files, share_heaps
 from ganeti.daemons.options import ROOT_VARIABLE
 from ganeti.model.paths import Paths
 
@@ -65,6 +65,7 @@ def main(daemon: str, options: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{daemon} cannot start: {error}\n")
         return 1
     raise_open_files()
+    share_heaps()
     sys.argv = twistd_arguments(daemon, options, paths)
     if not is_foreground(options):
         code = background.detach(daemon)

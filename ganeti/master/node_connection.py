@@ -105,6 +105,13 @@ class NodeConnection:
         self.problem = "the connection is no longer wanted"
         self._fail_waiting()
 
+    @property
+    def ready(self) -> Link | None:
+        """The connection if there is one now."""
+        # A call learns that its link broke before the link is taken from here.
+        link = self.link
+        return link if link is not None and link.lost_because is None else None
+
     async def get(self, *, within_s: float, patient: bool = True) -> Link:
         """The connection, made now if there is none.
 
@@ -115,9 +122,8 @@ class NodeConnection:
         Raises:
             NodeUnreachable: not in time; says why.
         """
-        # A call learns that its link broke before the link is taken from here.
-        if self.link is not None and self.link.lost_because is None:
-            return self.link
+        if self.ready is not None:
+            return self.ready
         if self._is_stopped:
             raise self._unreachable()
         waiter: Deferred[Link] = Deferred(self._gave_up)

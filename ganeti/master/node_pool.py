@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, FirstError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ganeti.errors import (
@@ -48,6 +49,12 @@ R = TypeVar("R")
 
 AT_ONCE = 64
 """Connections that are being made at the same time."""
+
+_IN_FLIGHT_BYTES = 16 * 2**20
+"""Of the arguments of one call to many nodes, as long as they are on their way; each node's are a copy."""
+
+_GIVE_WAY_S = 2.0
+"""After this a node that has not answered lets the next one get its long arguments."""
 
 _MAX_LOSSES = 3
 """A call whose connection breaks this often is given up."""
@@ -114,7 +121,7 @@ class NodePool(Service):
         self._new_id = _numbered_ids() if new_id is None else new_id
         self._gate = DeferredSemaphore(AT_ONCE)
         self._members: dict[NodeId, _Member] = {}
-        self._in_flight: dict[str, tuple[str, str | None]] = {}
+        self._in_flight: dict[str, tuple[Node, type[NodeCall[Any]], str | None]] = {}
         self._decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
 
     def stopService(self) -> None:
@@ -149,9 +156,13 @@ class NodePool(Service):
 
     def in_flight(self) -> Sequence[Mapping[str, Any]]:
         """Calls under way as rows name, mode, owner, pending for the list of locks."""
+        found = sorted(
+            ((f"rpc/{node.name}/{kind.function()}", owner) for node, kind, owner in self._in_flight.values()),
+            key=lambda row: row[0],
+        )
         return tuple(
             {"name": name, "mode": None, "owner": None if owner is None else [owner], "pending": None}
-            for name, owner in sorted(self._in_flight.values(), key=lambda row: row[0])
+            for name, owner in found
         )
 
     async def call(self, node: Node, call: NodeCall[R], *, timeout_s: float | None = None) -> R:
@@ -170,38 +181,56 @@ class NodePool(Service):
     ) -> Mapping[NodeId, Outcome[R]]:
         """Call the same on many nodes; see `INodes`. The arguments are encoded once for all."""
         args = msgspec.json.encode(call)
-        pending = [
-            Deferred.fromCoroutine(self._outcome(node, type(call), args, timeout_s, patient=patient))
-            for node in nodes
-        ]
+        kind = type(call)
+        at_once = max(1, _IN_FLIGHT_BYTES // len(args))
+        gate = None if len(nodes) <= at_once else DeferredSemaphore(at_once)
+        pending: list[Deferred[Any]] = []
+        for node in nodes:
+            running = self._run(node, kind, args, timeout_s, patient=patient)
+            asked = Deferred.fromCoroutine(running if gate is None else self._in_turn(gate, running))
+            asked.addCallbacks(Answer, self._failed, errbackArgs=(node, kind))
+            pending.append(asked)
         try:
             results = await DeferredList(pending, fireOnOneErrback=True, consumeErrors=True)
         except FirstError as error:
             # Only cancellation gets here; outcomes carry everything else.
             error.subFailure.raiseException()
             raise
-        return {node.uuid: outcome for node, (_, outcome) in zip(nodes, results, strict=True)}
+        found: list[tuple[bool, Outcome[R]]] = results
+        return {node.uuid: outcome for node, (_, outcome) in zip(nodes, found, strict=True)}
 
     # --- one call ----------------------------------------------------------------------------
 
-    async def _outcome(
-        self, node: Node, kind: type[NodeCall[Any]], args: bytes, timeout_s: float | None, *, patient: bool
-    ) -> Outcome[Any]:
+    async def _in_turn(self, gate: DeferredSemaphore, running: Coroutine[Any, Any, R]) -> R:
+        """A call with long arguments, of which only so many go out together; one that hangs gives way."""
         try:
-            return Answer(await self._run(node, kind, args, timeout_s, patient=patient))
-        except CancelledError:
+            await gate.acquire()
+        except BaseException:
+            running.close()
             raise
-        except GanetiError as error:
-            return NodeFailed(error)
-        except Exception:
-            reference = secrets.token_hex(4)
-            self.log.failure(
-                "call of {function} on node {node}, reference {reference}",
-                function=kind.function(),
-                node=node.name,
-                reference=reference,
-            )
-            return NodeFailed(NodeError(f"internal error in a node call, reference {reference}"))
+        give_way = self._clock.callLater(_GIVE_WAY_S, gate.release)
+        try:
+            return await running
+        finally:
+            if give_way.active():
+                # Not now: if all of them are cancelled, the next one has to be cancelled first.
+                give_way.reset(0)
+
+    def _failed(self, failure: Failure, node: Node, kind: type[NodeCall[Any]]) -> NodeFailed | Failure:
+        """What stands for the result of a call that failed; only cancellation is passed on."""
+        if isinstance(failure.value, CancelledError):
+            return failure
+        if isinstance(failure.value, GanetiError):
+            return NodeFailed(failure.value)
+        reference = secrets.token_hex(4)
+        self.log.failure(
+            "call of {function} on node {node}, reference {reference}",
+            failure,
+            function=kind.function(),
+            node=node.name,
+            reference=reference,
+        )
+        return NodeFailed(NodeError(f"internal error in a node call, reference {reference}"))
 
     async def _run(
         self,
@@ -217,7 +246,7 @@ class NodePool(Service):
         member = self._member(node)
         request_id = self._new_id()
         trace = current_trace.get()
-        self._in_flight[request_id] = (f"rpc/{node.name}/{kind.function()}", trace)
+        self._in_flight[request_id] = (node, kind, trace)
         member.calls += 1
         try:
             deadline = self._clock.seconds() + (kind.duration.value if timeout_s is None else timeout_s)
@@ -312,58 +341,56 @@ class _Rounds:
 
     async def run(self, args: bytes, trace: str | None) -> bytes:
         """The result, JSON; see `INodes.call` for what is raised."""
+        losses = 0
         try:
-            return await self._rounds(args, trace)
+            while True:
+                link = self._connection.ready or await self._connected()
+                try:
+                    answer = await self._ask(link, args, trace)
+                except LinkSilent as silent:
+                    # Whatever else goes over this link is not going to be answered either.
+                    link.abort()
+                    raise self._late(f"no sign of life ({silent}); its node daemon hangs") from None
+                except LinkLost as error:
+                    losses += 1
+                    if self._kind.inline or losses >= _MAX_LOSSES:
+                        raise self._lost(str(error)) from None
+                    continue
+                except UnknownCall as error:
+                    raise self._lost(str(error)) from None
+                if answer["finished"]:
+                    result: bytes = answer["result"]
+                    return result
+                if self._left_s() <= 0:
+                    raise self._late("it takes too long and is being ended")
         except (CancelledError, NodeTimeout, NodeUnreachable):
             if self._was_asked and not self._kind.inline:
                 self._connection.abort_function(self._request_id)
             raise
 
-    async def _rounds(self, args: bytes, trace: str | None) -> bytes:
-        losses = 0
-        while True:
-            patience_s = self._times.reconnect_s if self._was_asked else self._times.connect_s
-            within_s = max(0.1, min(self._left_s(), patience_s))
-            link = await self._connection.get(within_s=within_s, patient=self._patient)
-            try:
-                answer = await self._round(link, args, trace)
-            except LinkLost as error:
-                losses += 1
-                if self._kind.inline or losses >= _MAX_LOSSES:
-                    raise self._lost(str(error)) from None
-                continue
-            except UnknownCall as error:
-                raise self._lost(str(error)) from None
-            if answer["finished"]:
-                result: bytes = answer["result"]
-                return result
-            if self._left_s() <= 0:
-                raise self._late("it takes too long and is being ended")
+    def _connected(self) -> Awaitable[Link]:
+        patience_s = self._times.reconnect_s if self._was_asked else self._times.connect_s
+        within_s = max(0.1, min(self._left_s(), patience_s))
+        return self._connection.get(within_s=within_s, patient=self._patient)
 
-    async def _round(self, link: Link, args: bytes, trace: str | None) -> dict[str, Any]:
+    def _ask(self, link: Link, args: bytes, trace: str | None) -> Awaitable[dict[str, Any]]:
+        """Ask for a round of waiting; the first one starts the call."""
         round_s = max(0.001, min(self._left_s(), self._round_s))
         answer_s = round_s + self._grace_s
-        try:
-            if self._was_asked:
-                # Never a second StartFunction: a node daemon that was started again in between does
-                # not know the call, and must not carry it out twice.
-                return await link.ask(
-                    WaitForFunction, timeout_s=answer_s, call_id=self._request_id, timeout=round_s
-                )
-            self._was_asked = True
-            return await link.ask(
-                StartFunction,
-                timeout_s=answer_s,
-                name=self._kind.function(),
-                args=args,
-                timeout=round_s,
-                request_id=None if self._kind.inline else self._request_id,
-                trace=trace,
-            )
-        except LinkSilent:
-            # Whatever else goes over this link is not going to be answered either.
-            link.abort()
-            raise self._late(f"no sign of life for {answer_s:g} s; its node daemon hangs") from None
+        if self._was_asked:
+            # Never a second StartFunction: a node daemon that was started again in between does
+            # not know the call, and must not carry it out twice.
+            return link.ask(WaitForFunction, timeout_s=answer_s, call_id=self._request_id, timeout=round_s)
+        self._was_asked = True
+        return link.ask(
+            StartFunction,
+            timeout_s=answer_s,
+            name=self._kind.function(),
+            args=args,
+            timeout=round_s,
+            request_id=None if self._kind.inline else self._request_id,
+            trace=trace,
+        )
 
     def _left_s(self) -> float:
         return self._deadline - self._clock.seconds()

@@ -15,7 +15,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -33,6 +33,7 @@ from ganeti.wire.trace import no_trace
 ANSWER_S = 10.0
 """A candidate that does not answer a batch in this time is left behind."""
 RETRY_S = 15.0
+_UPLOADS_AT_ONCE = 2
 
 State = Callable[[], Awaitable[Mapping[str, bytes]]]
 """Gives the files of a whole copy, with at least all that was acknowledged until now."""
@@ -93,6 +94,7 @@ class Replicator:
         self._what = what
         self._answer_s = answer_s
         self._retry_s = retry_s
+        self._uploads = DeferredSemaphore(_UPLOADS_AT_ONCE)
         self._known: dict[NodeId, _Candidate] = {}
         self._in_flight: bytes | None = None
         self._is_running = False
@@ -253,8 +255,10 @@ class Replicator:
             known.joining = None
 
     async def _bring_into_step(self, node: Node, known: _Candidate) -> None:
-        files = await self._state()
-        await self._nodes.call(node, UploadState(files=files, generation=self.generation))
+        # The state may have many megabytes: it is not read for all candidates at the same time.
+        async with self._uploads:
+            files = await self._state()
+            await self._nodes.call(node, UploadState(files=files, generation=self.generation))
         while known.backlog:
             data, known.backlog = b"".join(known.backlog), []
             call = QueueUpdate(generation=self.generation, records=data)

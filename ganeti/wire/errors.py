@@ -8,6 +8,7 @@ all responders live in a `ganeti.wire.locator.GuardedLocator`, which turns every
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -65,11 +66,20 @@ class Box(amp.AmpBox):
         """
         parts: list[bytes] = []
         for key, value in self.items():
-            if len(key) > 255 or len(value) > CHUNK:
-                raise amp.TooLong(len(key) > 255, True, value, key)
-            parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
+            size = len(value)
+            if size > CHUNK:
+                raise amp.TooLong(False, True, value, key)
+            parts += (_encoded(key), size.to_bytes(2, "big"), value)
         parts.append(b"\0\0")
         return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _encoded(key: bytes) -> bytes:
+    """A key as it stands in a message; there are few different ones."""
+    if len(key) > 255:
+        raise amp.TooLong(True, True, key, key)
+    return len(key).to_bytes(2, "big") + key
 
 
 class GanetiCommand(amp.Command):

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from ganeti.errors import GanetiError
 from ganeti.wire.arguments import MAX_VALUE_BYTES
+from ganeti.wire.deadlines import Deadlines
 from ganeti.wire.errors import ERROR_CODE, Box, GanetiCommand, WireError
 from ganeti.wire.keepalive import PING_EVERY_S, SILENCE_S, KeepAlive
 from ganeti.wire.node_commands import Ping
@@ -75,6 +76,7 @@ class Link(amp.AMP):
         self._box_bytes = 0
         self._is_aborted = False
         self._when_lost: list[Deferred[None]] = []
+        self._deadlines = Deadlines(clock)
         self._keepalive: KeepAlive | None = None
         if has_keepalive:
             self._keepalive = KeepAlive(
@@ -108,7 +110,7 @@ class Link(amp.AMP):
             is_late = True
             answer.cancel()
 
-        timer = None if timeout_s is None else self.clock.callLater(timeout_s, give_up)
+        wait = None if timeout_s is None else self._deadlines.add(timeout_s, give_up)
         try:
             return command.parseResponse(await answer, self)
         except CancelledError:
@@ -128,8 +130,8 @@ class Link(amp.AMP):
                 raise
             raise LinkLost(self.loss()) from None
         finally:
-            if timer is not None and timer.active():
-                timer.cancel()
+            if wait is not None:
+                self._deadlines.over(wait)
 
     def loss(self) -> str:
         """Why the connection ended, for the operator; empty while it lives."""
@@ -172,6 +174,7 @@ class Link(amp.AMP):
         self.lost_because = reason
         if self._keepalive is not None:
             self._keepalive.stop()
+        self._deadlines.stop()
         amp.BinaryBoxProtocol.connectionLost(self, reason)
         self.transport = None
         waiting, self._when_lost = self._when_lost, []

@@ -186,6 +186,8 @@ def tls_factory(
 ) -> TLSMemoryBIOFactory:
     """A factory whose connections speak TLS, around one whose protocols are links."""
     wrapped = TLSMemoryBIOFactory(creator, is_client, factory, clock)
+    # Not the default, which collects small writes for a turn of the reactor: links write whole messages.
+    wrapped.protocol = TLSMemoryBIOProtocol
     wrapped.noisy = False
     return wrapped
 

@@ -11,6 +11,7 @@ from ganeti.model.calls.outcome import NodeFailed
 from ganeti.model.calls.system import NodeTestDelay
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockLevel, LockPlan, exclusive
+from ganeti.model.node import Node
 from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param
 from ganeti.ops.kinds import NODES
 
@@ -54,7 +55,7 @@ class TestDelayOperation(Operation[TestDelay, None, None]):
         """The nodes slept on, unless without locks."""
         if self.op.no_locks:
             return LockPlan.NOTHING
-        return LockPlan(requests={LockLevel.NODE: exclusive(self._nodes(cluster))})
+        return LockPlan(requests={LockLevel.NODE: exclusive(node.uuid for node in self._nodes(cluster))})
 
     def check(self, cluster: Cluster, facts: None) -> None:
         """Known nodes and sensible numbers only."""
@@ -75,7 +76,7 @@ class TestDelayOperation(Operation[TestDelay, None, None]):
     async def _sleep_once(self, ctx: Context) -> None:
         if self.op.on_master:
             await ctx.sleep(self.op.duration)
-        nodes = [ctx.cluster.node(name) for name in self._nodes(ctx.cluster)]
+        nodes = self._nodes(ctx.cluster)
         if not nodes:
             return
         call = NodeTestDelay(seconds=self.op.duration)
@@ -85,6 +86,5 @@ class TestDelayOperation(Operation[TestDelay, None, None]):
                 case NodeFailed() as failed:
                     raise OperationFailed(f"delay on node {node.name} failed: {failed.reason}")
 
-    def _nodes(self, cluster: Cluster) -> tuple[str, ...]:
-        wanted = self.op.on_node_uuids or self.op.on_nodes
-        return tuple(cluster.node(name).uuid for name in wanted)
+    def _nodes(self, cluster: Cluster) -> tuple[Node, ...]:
+        return tuple(cluster.node(name) for name in self.op.on_node_uuids or self.op.on_nodes)

@@ -22,7 +22,7 @@ from ganeti.master.node_connector import NodeConnector
 from ganeti.master.node_pool import AT_ONCE, NodePool
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.outcome import Answer, NodeFailed
-from ganeti.model.calls.system import NodeTestDelay, Version
+from ganeti.model.calls.system import HooksRunner, NodeTestDelay, Version
 from ganeti.model.cluster import Cluster, ClusterSettings, empty_cluster
 from ganeti.model.node import Node
 from ganeti.node.functions import Functions
@@ -404,6 +404,66 @@ class ManyConnectionsTests(PoolCase):
             tries += 1
         self.assertEqual(most, AT_ONCE)
         self.assertEqual(tries, 200)
+
+
+class LongArgumentsTests(PoolCase):
+    """The same megabytes for many nodes."""
+
+    nodes = 12
+
+    def begin(self) -> Deferred[Any]:
+        """Send each node 4 MiB, once all are connected."""
+        nodes = [make_node(name) for name in self.cluster.nodes]
+        self.pool.sync(cluster_of(*nodes))
+        self.settle()
+        call = HooksRunner(hpath="x", phase="pre", env={"TEXT": "x" * 2**22})
+        asked = Deferred.fromCoroutine(self.pool.each(nodes, call))
+        self.settle()
+        return asked
+
+    def launched(self) -> list[FakeProcess]:
+        """Functions that were started and have not ended."""
+        found = [one for node in self.cluster.nodes.values() for one in node.launcher.launched]
+        return [process for process in found if not process.is_over]
+
+    def answer(self, process: FakeProcess) -> None:
+        """A node answers, and the next one has its turn."""
+        process.succeed(())
+        self.settle()
+        self.clock.advance(0)
+        self.settle()
+
+    def test_window(self) -> None:
+        """So many get them at the same time that no memory is lost; all in the end."""
+        asked = self.begin()
+        most = 0
+        while running := self.launched():
+            most = max(most, len(running))
+            self.answer(running[0])
+        self.assertEqual(most, 3)
+        self.assertEqual([type(one) for one in self.successResultOf(asked).values()], [Answer] * 12)
+
+    def test_hanging_nodes_give_way(self) -> None:
+        """Nodes that do not answer keep the others waiting for a moment only."""
+        asked = self.begin()
+        hanging = self.launched()
+        self.settle(2.5)
+        while running := [process for process in self.launched() if process not in hanging]:
+            self.answer(running[0])
+        self.assertNoResult(asked)
+        self.assertEqual(sum(len(node.launcher.launched) for node in self.cluster.nodes.values()), 12)
+        for process in hanging:
+            process.succeed(())
+        self.settle()
+        self.assertEqual(len(self.successResultOf(asked)), 12)
+
+    def test_cancelled(self) -> None:
+        """Those that have not had their turn never get it."""
+        asked = self.begin()
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.settle(5)
+        self.assertEqual(sum(len(node.launcher.launched) for node in self.cluster.nodes.values()), 3)
 
 
 class SyncTests(PoolCase):

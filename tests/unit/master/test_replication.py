@@ -141,6 +141,24 @@ class ReplicatorTests(SynchronousTestCase):
         self.successResultOf(sent)
         self.assertEqual(self.got("node2"), [batch(1), batch(1)])
 
+    def test_few_states_at_once(self) -> None:
+        """The state is read and sent for two candidates at a time, however many there are."""
+        uploads: list[Deferred[None]] = []
+        self.cluster = cluster(nodes=7)
+
+        def upload(node: Node, call: UploadState) -> Deferred[None]:
+            uploads.append(Deferred())
+            return uploads[-1]
+
+        self.nodes.answer(UploadState, upload)
+        replicator = self.replicator()
+        seen = []
+        while waiting := [one for one in uploads if not one.called]:
+            seen.append(len(waiting))
+            waiting[0].callback(None)
+        self.assertEqual((seen, self.states), ([2, 2, 2, 2, 2, 1], 6))
+        self.assertEqual(set(replicator.standings.values()), {Standing.IN_STEP})
+
     def test_candidates_change(self) -> None:
         """Demoted and offline candidates get nothing more, promoted ones begin."""
         self.cluster = with_node(self.cluster, "node3", master_candidate=False)
