@@ -6,8 +6,8 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from twisted.application.service import IService, Service
 from twisted.internet.task import deferLater
@@ -46,6 +46,8 @@ from ganeti.ops.registry import load
 from ganeti.plugin_registry import demand, discover
 
 Options = DaemonOptions
+
+T = TypeVar("T")
 
 
 @implementer(IClock)
@@ -160,6 +162,10 @@ class Master(Service):
         later = turn_of(reactor)
         pause = WatcherPause(paths, clock)
         self.queries = Queries(self.config, self.nodes, self._lock_rows, pause, later)
+
+        def in_thread(work: Callable[[], T]) -> Awaitable[T]:
+            return deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
         executor = OpExecutor(
             load(),
             self.locks,
@@ -170,7 +176,7 @@ class Master(Service):
                 allocation=Allocation(
                     self.nodes,
                     plugins,
-                    lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+                    in_thread,
                     paths.allocator_search_path,
                 ),
                 reachability=Reachability(reactor, paths),
@@ -178,6 +184,7 @@ class Master(Service):
                 plugins=plugins,
                 clock=clock,
                 sleep=lambda seconds: deferLater(reactor, seconds),
+                in_thread=in_thread,
                 new_uuid=lambda: str(uuid.uuid4()),
                 rng=rng,
                 distribution=Redistribution(

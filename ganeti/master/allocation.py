@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
@@ -28,16 +28,7 @@ from ganeti.model.calls.system import AllocatorRunner, NodeInfo
 from ganeti.model.cluster import Cluster, ClusterSettings
 from ganeti.model.ids import PLUGIN_NAME, NodeId
 from ganeti.model.node import AllocPolicy
-
-T = TypeVar("T")
-
-
-class RunInThread(Protocol):
-    """Runs a function where it does not hold up the reactor."""
-
-    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
-        """Start it; the result comes later."""
-
+from ganeti.ops.base import InThread
 
 DEFAULT_NAMES = ("", ".")
 """What stands for the cluster's `default_iallocator`."""
@@ -60,7 +51,7 @@ class Allocation:
         self,
         nodes: INodes,
         plugins: Plugins,
-        run_in_thread: RunInThread,
+        run_in_thread: InThread,
         program_directories: Sequence[str] = (),
     ) -> None:
         self._nodes = nodes

@@ -42,7 +42,7 @@ from ganeti.master.hooks import OperationHooks
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import JobId
 from ganeti.model.locks import LockPlan
-from ganeti.ops.base import Context, Jobs, OpCode, Operation
+from ganeti.ops.base import Context, InThread, Jobs, OpCode, Operation
 from ganeti.ops.registry import Registry
 
 T = TypeVar("T")
@@ -80,6 +80,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     plugins: Plugins
     clock: IClock
     sleep: Callable[[float], Awaitable[None]]
+    in_thread: InThread
     new_uuid: Callable[[], str]
     rng: random.Random
     distribution: IDistribution
@@ -236,6 +237,7 @@ class OpExecutor:
             plugins=services.plugins,
             clock=services.clock,
             sleep=services.sleep,
+            in_thread=services.in_thread,
             new_uuid=services.new_uuid,
             rng=services.rng,
             job_id=execution.job_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -169,6 +169,16 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True):
     """Further keys of the result beside `jobs`."""
 
 
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Runs a pure function where it does not hold up the reactor."""
+
+    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
+        """Start it; the result comes later."""
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What an operation may use: the only ways to see and to change the world."""
 
@@ -183,6 +193,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     plugins: Plugins
     clock: IClock
     sleep: Callable[[float], Awaitable[None]]
+    in_thread: InThread
+    """For decisions that take longer than the 10 ms for which nobody else may be kept waiting."""
     new_uuid: Callable[[], str]
     rng: random.Random
     job_id: JobId

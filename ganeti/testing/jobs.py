@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
@@ -403,6 +403,7 @@ class JobWorld:
             plugins=Plugins(hypervisors={}, storage={}, iallocators={}),
             clock=self.clock,
             sleep=lambda seconds: deferLater(self.reactor, seconds),
+            in_thread=maybeDeferred,
             new_uuid=lambda: "0badcafe-0000-4000-8000-000000000000",
             rng=random.Random(1),
             distribution=nobody,

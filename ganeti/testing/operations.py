@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
@@ -317,6 +317,7 @@ class OperationWorld:
             plugins=self.plugins,
             clock=self.clock,
             sleep=self._sleep,
+            in_thread=maybeDeferred,
             new_uuid=self._new_uuid,
             rng=random.Random(1),
             distribution=self.distribution,

@@ -83,8 +83,8 @@ class VerifyConfigOperation(Operation[VerifyConfig, MasterFacts, bool]):
             ctx.feedback, ignored=op.ignore_errors, with_codes=op.error_codes, is_verbose=op.verbose
         )
         report.section("Verifying cluster config")
-        report.add(config_findings(cluster, _known(ctx.plugins)))
-        await ctx.sleep(0)
+        known = _known(ctx.plugins)
+        report.add(await ctx.in_thread(lambda: tuple(config_findings(cluster, known))))
         report.section("Verifying cluster certificate files")
         report.add(master_certificate_findings(cluster, facts.report, facts.failure))
         report.section("Verifying hypervisor parameters")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import BlockDeviceError, OperationFailed, PrereqError
@@ -17,7 +19,7 @@ from ganeti.model.ids import NodeId
 from ganeti.model.instance import AdminState
 from ganeti.ops.cluster.redist_conf import RedistConf
 from ganeti.ops.cluster.verify import VerifyCluster
-from ganeti.ops.cluster.verify_config import VerifyConfig
+from ganeti.ops.cluster.verify_config import VerifyConfig, VerifyConfigOperation
 from ganeti.ops.cluster.verify_group import VerifyGroup, VerifyGroupOperation
 from ganeti.ops.cluster.verify_params import OptionalCheck
 from ganeti.testing.clusters import (
@@ -83,6 +85,21 @@ class JobsTests(SynchronousTestCase):
 
 class ConfigTests(SynchronousTestCase):
     """OP_CLUSTER_VERIFY_CONFIG."""
+
+    def test_does_not_hold_up_the_reactor(self) -> None:
+        """The configuration is looked through in a thread: with many instances it takes long."""
+        one = world()
+        asked: list[Callable[[], Any]] = []
+
+        def in_thread(work: Callable[[], Any]) -> Deferred[Any]:
+            asked.append(work)
+            return Deferred()
+
+        running = one.with_context(VerifyConfigOperation(VerifyConfig()), in_thread=in_thread)
+        self.assertNoResult(running)
+        self.assertEqual([work() for work in asked], [()])
+        running.cancel()
+        self.failureResultOf(running)
 
     def test_in_order(self) -> None:
         """Nothing but the headings, and true."""
