@@ -24,6 +24,10 @@ _NOTICES = {
 }
 
 
+_SENTENCES = {"delay-test": "connect to {} to end this delay"}
+"""How entries of other types are said; those that are not here are for programs."""
+
+
 class Named(NamedTuple):
     """A job to submit, and what to call it; None: it has no name."""
 
@@ -150,7 +154,9 @@ class _Printer:
         )
 
     def _print(self, when: Sequence[int], kind: str, content: Any) -> None:
-        if kind not in ("message", "message-list"):
+        if kind in _SENTENCES:
+            content = _SENTENCES[kind].format(content)
+        elif kind not in ("message", "message-list"):
             return
         for line in content if isinstance(content, list) else [content]:
             self._invocation.print(f"{time.ctime(when[0])} {line}")

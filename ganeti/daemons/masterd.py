@@ -21,6 +21,7 @@ from ganeti.daemons.options import DaemonOptions
 from ganeti.daemons.ordered import OrderedService
 from ganeti.errors import ConfigurationError, GanetiError
 from ganeti.interfaces import IClock, Plugins
+from ganeti.io.doorbell import SocketDoorbell
 from ganeti.io.files import Ownership
 from ganeti.io.journal import Journal
 from ganeti.io.reachability import Reachability
@@ -184,6 +185,7 @@ class Master(Service):
                 plugins=plugins,
                 clock=clock,
                 sleep=lambda seconds: deferLater(reactor, seconds),
+                doorbell=lambda: SocketDoorbell(reactor, paths.socket_dir),
                 in_thread=in_thread,
                 new_uuid=lambda: str(uuid.uuid4()),
                 rng=rng,

@@ -145,6 +145,15 @@ class IFeedback(Interface):
         """A log entry of another type (jobqueue.md section 1.1)."""
 
 
+class IDoorbell(Interface):
+    """A way for clients to end a wait of a job, open inside `async with`."""
+
+    path: str = Attribute("of a socket; whoever connects to it rings")
+
+    def rung(*, within_s: float) -> Awaitable[bool]:
+        """Wait until somebody rings; says whether that was in time. May be asked once."""
+
+
 class IHooks(Interface):
     """Runs the hook scripts of an operation."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,6 +28,7 @@ from ganeti.interfaces import (
     IClock,
     IConfig,
     IDistribution,
+    IDoorbell,
     IFeedback,
     IHeld,
     IJobs,
@@ -80,6 +81,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     plugins: Plugins
     clock: IClock
     sleep: Callable[[float], Awaitable[None]]
+    doorbell: Callable[[], AbstractAsyncContextManager[IDoorbell]]
     in_thread: InThread
     new_uuid: Callable[[], str]
     rng: random.Random
@@ -237,6 +239,7 @@ class OpExecutor:
             plugins=services.plugins,
             clock=services.clock,
             sleep=services.sleep,
+            doorbell=services.doorbell,
             in_thread=services.in_thread,
             new_uuid=services.new_uuid,
             rng=services.rng,

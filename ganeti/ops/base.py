@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
 
@@ -18,6 +19,7 @@ from ganeti.interfaces import (
     IClock,
     IConfig,
     IDistribution,
+    IDoorbell,
     IFeedback,
     IHeld,
     IJobs,
@@ -193,6 +195,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     plugins: Plugins
     clock: IClock
     sleep: Callable[[float], Awaitable[None]]
+    doorbell: Callable[[], AbstractAsyncContextManager[IDoorbell]]
     in_thread: InThread
     """For decisions that take longer than the 10 ms for which nobody else may be kept waiting."""
     new_uuid: Callable[[], str]

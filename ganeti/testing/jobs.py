@@ -403,6 +403,7 @@ class JobWorld:
             plugins=Plugins(hypervisors={}, storage={}, iallocators={}),
             clock=self.clock,
             sleep=lambda seconds: deferLater(self.reactor, seconds),
+            doorbell=nobody,
             in_thread=maybeDeferred,
             new_uuid=lambda: "0badcafe-0000-4000-8000-000000000000",
             rng=random.Random(1),

@@ -26,6 +26,7 @@ from ganeti.errors import AllocatorError, ResolverError
 from ganeti.interfaces import (
     IAllocation,
     IDistribution,
+    IDoorbell,
     IFeedback,
     IJobs,
     IQueries,
@@ -202,6 +203,38 @@ def all_plugins() -> Plugins:
     )
 
 
+@implementer(IDoorbell)
+class FakeDoorbell:
+    """Rung by a test.
+
+    Args:
+        reactor: time.
+        path: what it tells.
+    """
+
+    def __init__(self, reactor: Clock, path: str) -> None:
+        self.path = path
+        self.is_open = False
+        self._reactor = reactor
+        self._ring: Deferred[bool] = Deferred()
+
+    async def __aenter__(self) -> FakeDoorbell:
+        self.is_open = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.is_open = False
+
+    def ring(self) -> None:
+        """Somebody connects."""
+        self._ring.callback(True)
+
+    async def rung(self, *, within_s: float) -> bool:
+        """Whether somebody does in time."""
+        self._ring.addTimeout(within_s, self._reactor, lambda result, seconds: False)
+        return await self._ring
+
+
 class OperationWorld:
     """A master in memory, with nodes that follow the rules.
 
@@ -236,6 +269,8 @@ class OperationWorld:
         self.plugins = all_plugins()
         self.registry = registry if registry is not None else load()
         self._uuids = 0
+        self.doorbells: list[FakeDoorbell] = []
+        """Those that operations have hung up."""
         self.executor = OpExecutor(
             self.registry,
             self.locks,
@@ -317,11 +352,17 @@ class OperationWorld:
             plugins=self.plugins,
             clock=self.clock,
             sleep=self._sleep,
+            doorbell=self._doorbell,
             in_thread=maybeDeferred,
             new_uuid=self._new_uuid,
             rng=random.Random(1),
             distribution=self.distribution,
         )
+
+    def _doorbell(self) -> FakeDoorbell:
+        bell = FakeDoorbell(self.reactor, f"/doorbell/{len(self.doorbells)}")
+        self.doorbells.append(bell)
+        return bell
 
     def _sleep(self, seconds: float) -> Awaitable[None]:
         return deferLater(self.reactor, seconds)

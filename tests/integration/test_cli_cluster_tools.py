@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -138,6 +140,7 @@ class ToolTests(SynchronousTestCase):
         self.assertEqual(self.ok("gnt-node list --no-headers --separator=: -o name,role"), "node1.test:M\n")
         self.instances()
         self.jobs()
+        self.interrupted()
         self.mistakes()
         self.restart()
         self.assertIn("remove them first", self.refused("gnt-cluster destroy --yes-do-it"))
@@ -178,6 +181,23 @@ class ToolTests(SynchronousTestCase):
         self.assertIn("gnt-cluster queue undrain", self.refused("gnt-debug delay 0"))
         self.ok("gnt-cluster queue undrain")
         self.assertIn("Archived ", self.ok("gnt-job autoarchive all"))
+
+    def interrupted(self) -> None:
+        """A delay that may be interrupted ends when somebody connects to the socket that it tells."""
+        waiting = subprocess.Popen(
+            self.cluster.argv("gnt-debug delay -i 600"),
+            env=self.cluster.environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stdout is not None
+        told = re.search("connect to (.*) to end", waiting.stdout.readline())
+        assert told is not None
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(told[1])
+        rest, _ = waiting.communicate(timeout=TIMEOUT_S)
+        self.assertIn("interrupted", rest)
+        self.assertEqual(waiting.returncode, 0)
 
     def mistakes(self) -> None:
         """What is wrong is refused with the reason, and nothing changes."""

@@ -29,7 +29,14 @@ class TestDelay(OpCode, frozen=True, kw_only=True, tag="OP_TEST_DELAY"):
     ] = ()
     on_node_uuids: Annotated[tuple[str, ...] | None, Param("the same by UUID")] = None
     repeat: Annotated[int, Param("repeat this often", flag="repeat", short="r")] = 0
-    interruptible: Annotated[bool, Param("may be ended early", flag="interruptible", short="i")] = False
+    interruptible: Annotated[
+        bool,
+        Param(
+            "ends early when somebody connects to the socket that the job tells",
+            flag="interruptible",
+            short="i",
+        ),
+    ] = False
     no_locks: Annotated[bool, Param("take no locks of the nodes", flag="no-locks", short="l")] = True
 
     def summary(self) -> str:
@@ -63,7 +70,10 @@ class TestDelayOperation(Operation[TestDelay, None, None]):
             raise PrereqError("the duration must not be negative")
         if self.op.repeat < 0:
             raise PrereqError("the number of repetitions must not be negative")
-        self._nodes(cluster)
+        if self._nodes(cluster) and self.op.interruptible:
+            raise PrereqError("only a delay on the master can be interrupted; leave the nodes away")
+        if self.op.interruptible and not self.op.on_master:
+            raise PrereqError("only a delay on the master can be interrupted; let it sleep there")
 
     async def run(self, ctx: Context, facts: None) -> None:
         """Sleep once, or as often as asked for."""
@@ -74,7 +84,9 @@ class TestDelayOperation(Operation[TestDelay, None, None]):
             await self._sleep_once(ctx)
 
     async def _sleep_once(self, ctx: Context) -> None:
-        if self.op.on_master:
+        if self.op.interruptible:
+            await self._until_interrupted(ctx)
+        elif self.op.on_master:
             await ctx.sleep(self.op.duration)
         nodes = self._nodes(ctx.cluster)
         if not nodes:
@@ -85,6 +97,12 @@ class TestDelayOperation(Operation[TestDelay, None, None]):
             match outcomes[node.uuid]:
                 case NodeFailed() as failed:
                     raise OperationFailed(f"delay on node {node.name} failed: {failed.reason}")
+
+    async def _until_interrupted(self, ctx: Context) -> None:
+        async with ctx.doorbell() as bell:
+            ctx.feedback.event("delay-test", bell.path)
+            if await bell.rung(within_s=self.op.duration):
+                ctx.feedback.info("interrupted")
 
     def _nodes(self, cluster: Cluster) -> tuple[Node, ...]:
         return tuple(cluster.node(name) for name in self.op.on_node_uuids or self.op.on_nodes)

@@ -15,7 +15,8 @@ DELAY = "gnt-debug delay 0.5"
 ENTRIES: list[list[Any]] = [
     [1, [1767607201, 0], "message", " - INFO: one"],
     [2, [1767607202, 5], "message-list", ["two", "three"]],
-    [3, [1767607203, 5], "delay-test", "/some/socket"],
+    [3, [1767607203, 5], "jqueue-test", ["a", {}]],
+    [4, [1767607204, 5], "delay-test", "/some/socket"],
 ]
 
 
@@ -37,14 +38,20 @@ class SingleJobTests(SynchronousTestCase):
         )
 
     def test_log(self) -> None:
-        """Messages come with their time, each once; other entries are not shown."""
+        """Messages come with their time, each once; of other entries those that mean something to people."""
         master = FakeMaster()
         master.log = ENTRIES
         world = FakeWorld(master)
         world.run(DELAY)
-        stamps = [time.ctime(1767607200 + number) for number in (1, 2)]
+        first, second, _, last = (time.ctime(entry[1][0]) for entry in ENTRIES)
         self.assertEqual(
-            spoken(world), [f"{stamps[0]}  - INFO: one", f"{stamps[1]} two", f"{stamps[1]} three"]
+            spoken(world),
+            [
+                f"{first}  - INFO: one",
+                f"{second} two",
+                f"{second} three",
+                f"{last} connect to /some/socket to end this delay",
+            ],
         )
 
     def test_submit(self) -> None:

@@ -308,6 +308,33 @@ class DelayTests(SynchronousTestCase):
         with self.assertRaisesRegex(OperationFailed, "delay on node node3"):
             one.run(op)
 
+    def test_interrupted(self) -> None:
+        """An interruptible delay tells a socket, and ends when somebody connects to it."""
+        one = world()
+        done = one.start(TestDelay(duration=600.0, interruptible=True))
+        (bell,) = one.doorbells
+        self.assertEqual(one.feedback.events, [("delay-test", bell.path)])
+        one.advance(5.0)
+        self.assertNoResult(done)
+        bell.ring()
+        self.assertIsNone(self.successResultOf(done))
+        self.assertFalse(bell.is_open)
+
+    def test_not_interrupted(self) -> None:
+        """If nobody comes it takes as long as asked for."""
+        one = world()
+        done = one.start(TestDelay(duration=10.0, interruptible=True))
+        one.advance(9.0)
+        self.assertNoResult(done)
+        one.advance(1.5)
+        self.assertIsNone(self.successResultOf(done))
+
+    def test_interruptible_on_the_master_only(self) -> None:
+        """Nodes cannot be interrupted."""
+        for options in ({"on_nodes": ("node1",)}, {"on_master": False}):
+            with self.assertRaisesRegex(PrereqError, "only a delay on the master"):
+                world().run(TestDelay(duration=1.0, interruptible=True, **options))
+
     def test_refusals(self) -> None:
         """Neither negative numbers nor unknown nodes."""
         for op in (
