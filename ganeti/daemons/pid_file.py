@@ -8,6 +8,9 @@ import os
 
 from ganeti.errors import GanetiError
 
+MODE = 0o640
+"""Whoever may read a file may lock it against those who write it: nobody else shall keep a daemon away."""
+
 
 class PidFile:
     """A file with our process id, locked as long as we live.
@@ -33,12 +36,13 @@ class PidFile:
             OSError: it cannot be written.
         """
         while self._descriptor is None:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
             try:
                 self._lock(descriptor)
                 if not self._is_current(descriptor):
                     # Its owner removed it between our opening and locking it.
                     continue
+                os.fchmod(descriptor, MODE)
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
                 self._descriptor = descriptor

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import unittest
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,22 @@ class PidFileTests(SynchronousTestCase):
         pid_file.acquire()
         self.assertEqual(Path(self.path).read_text(), f"{os.getpid()}\n")
         pid_file.release()
+
+    @unittest.skipIf(os.geteuid() != 0, "needs root, to be somebody else")
+    def test_nobody_else_locks_it(self) -> None:
+        """Who may not write the file cannot lock it either, and so not keep the daemon from starting."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        os.chmod(directory, 0o755)
+        path = f"{directory}/daemon.pid"
+        Path(path).write_text("")
+        os.chmod(path, 0o644)
+        pid_file = PidFile(path, "ganeti-noded")
+        pid_file.acquire()
+        self.addCleanup(pid_file.release)
+        # 65534 is nobody.
+        tried = run("import os, sys; os.setgid(65534); os.setuid(65534); open(sys.argv[1])", path)
+        self.assertIn("PermissionError", tried.stderr)
 
     def test_children_do_not_hold_it(self) -> None:
         """A child that outlives a killed daemon, as guests do, does not keep the next one away."""
