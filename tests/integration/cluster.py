@@ -159,6 +159,15 @@ class RunningCluster:
         """All processes of a node."""
         return processes_of(self.layout.root(self.node(node)))
 
+    def programs(self, name: str, node: int | str = 1) -> list[int]:
+        """Ids of the processes of a node whose program's name begins so; none that have just ended."""
+        found = []
+        for process in self.processes(node):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name().startswith(name) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+        return found
+
     def log(self, daemon: str, node: int | str = 1) -> str:
         """What a daemon logged."""
         return Path(self.paths(node).log_file(daemon)).read_text(errors="replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
 import time
@@ -70,13 +69,7 @@ class GuestTests(SynchronousTestCase):
 
     def guests(self) -> dict[int, int]:
         """Process ids of QEMU with the number of their node."""
-        found = {}
-        for number in (1, 2):
-            for process in self.cluster.processes(number):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    if process.name().startswith("qemu") and process.status() != psutil.STATUS_ZOMBIE:
-                        found[process.pid] = number
-        return found
+        return {pid: number for number in (1, 2) for pid in self.cluster.programs("qemu", number)}
 
     def listed(self) -> list[str]:
         """Status and node, as the list has them."""

@@ -225,8 +225,7 @@ class LoadTests(MasterCase):
 
     def sleeping(self) -> list[int]:
         """Scripts that are running."""
-        found = [process for node in (1, 2, 3) for process in self.cluster.processes(node)]
-        return [process.pid for process in found if process.name() == "sleep"]
+        return [pid for node in (1, 2, 3) for pid in self.cluster.programs("sleep", node)]
 
 
 class PriorityTests(MasterCase):
