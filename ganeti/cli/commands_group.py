@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ganeti.cli.declarations import Argument, Command
+from ganeti.cli.declarations import Argument, Command, Opcode
 from ganeti.cli.lists import OUTPUT, ListKind, list_commands
+from ganeti.cli.tags import tag_commands
 
 if TYPE_CHECKING:
     from ganeti.cli.invocation import Invocation
@@ -62,8 +63,37 @@ def describe(group: dict[str, Any]) -> Any:
     )
 
 
+def _rename(invocation: Invocation) -> int:
+    from ganeti.cli.generic import base_opcode, submit_and_report
+
+    old, new = invocation.arguments
+    return submit_and_report(invocation, {**base_opcode(invocation), "group_name": old, "new_name": new})
+
+
+def _assign(invocation: Invocation) -> int:
+    from ganeti.cli.generic import base_opcode, submit_and_report
+
+    group, *nodes = invocation.arguments
+    return submit_and_report(invocation, {**base_opcode(invocation), "group_name": group, "nodes": nodes})
+
+
+def _report_modify(invocation: Invocation, opcode: Opcode, result: Any) -> int:
+    from ganeti.cli.commands_instance import print_changes
+
+    print_changes(invocation, f"group {opcode['group_name']}", result)
+    return 0
+
+
 COMMANDS = (
     *list_commands(LIST, "group"),
+    *tag_commands("nodegroup", "group"),
+    Command(
+        "assign-nodes",
+        arguments=(Argument("GROUP", names="group"), Argument("NODE", 1, None, "node")),
+        run=_assign,
+    ),
+    Command("modify", report=_report_modify),
+    Command("rename", arguments=(Argument("OLD-NAME", names="group"), Argument("NEW-NAME")), run=_rename),
     Command(
         "info",
         "Show everything about node groups.",

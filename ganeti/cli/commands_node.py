@@ -22,6 +22,9 @@ LIST = ListKind(
 _GROUP = Option(
     ("-g", "--node-group"), "_group", "only nodes of this group", "text", metavar="GROUP", names="group"
 )
+_INTO_GROUP = Option(
+    ("-g", "--node-group"), "_group", "put the node into this group", "text", metavar="GROUP", names="group"
+)
 _INFO_FIELDS = (
     "name",
     "pip",
@@ -104,6 +107,29 @@ def _prepare_modify(invocation: Invocation, opcode: Opcode) -> Opcode:
     return opcode
 
 
+def _modify(invocation: Invocation) -> int:
+    """Change the node, and put it into another group: a job for each, the group first."""
+    from ganeti.cli.follow import Sent, execute
+    from ganeti.cli.generic import base_opcode, full_opcode, submit_and_report
+
+    group = invocation.option("_group")
+    if group is None:
+        return submit_and_report(invocation, full_opcode(invocation))
+    changes = set(base_opcode(invocation)) - _NOT_A_CHANGE
+    opcode = full_opcode(invocation) if changes else None
+    name = invocation.arguments[0]
+    assign: Opcode = {"OP_ID": "OP_GROUP_ASSIGN_NODES", "group_name": group, "nodes": [name]}
+    if invocation.option("force"):
+        assign["force"] = True
+    try:
+        execute(invocation, assign)
+        if not invocation.option("dry_run"):
+            _report_modify(invocation, {"node_name": name}, [["group", group]])
+    except Sent:
+        pass
+    return 0 if opcode is None else submit_and_report(invocation, opcode)
+
+
 def _report_modify(invocation: Invocation, opcode: Opcode, result: Any) -> int:
     from ganeti.cli.commands_instance import print_changes
 
@@ -157,7 +183,13 @@ COMMANDS = (
         ),
         run=_add,
     ),
-    Command("modify", prepare=_prepare_modify, report=_report_modify),
+    Command(
+        "modify",
+        options=(_INTO_GROUP,),
+        prepare=_prepare_modify,
+        report=_report_modify,
+        run=_modify,
+    ),
     Command(
         "powercycle",
         options=(Option(("--yes",), "_yes", "do not ask"),),

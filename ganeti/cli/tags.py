@@ -17,9 +17,15 @@ FROM = Option(
 )
 
 
-def tag_commands(kind: str) -> tuple[Command, ...]:
-    """The three commands for a kind of object; the cluster needs no name."""
-    target = () if kind == "cluster" else (Argument(kind.upper(), names=kind),)
+def tag_commands(kind: str, name: str | None = None) -> tuple[Command, ...]:
+    """The three commands for a kind of object; the cluster needs no name.
+
+    Args:
+        kind: as requests call it.
+        name: as people call it; None: the same.
+    """
+    name = name or kind
+    target = () if kind == "cluster" else (Argument(name.upper(), names=name),)
     tags = Argument("TAG", 0, None)
     return (
         Command("add-tags", arguments=(*target, tags), options=(FROM,), run=_change),

@@ -93,6 +93,33 @@ def merged_by_name(
     return merged
 
 
+def merged_own(
+    own: Mapping[str, ParamValues],
+    changes: Mapping[str, ParamValues],
+    tables: Mapping[str, ParamTable],
+    what: str,
+) -> dict[str, ParamValues]:
+    """As `merged_by_name`, where only what differs from a larger whole is kept; `default` gives that.
+
+    Raises:
+        PrereqError: an unknown name.
+        GanetiError: an unknown or wrong parameter.
+    """
+    merged = dict(own)
+    for name, values in changes.items():
+        table = tables.get(name)
+        if table is None:
+            raise PrereqError(f"unknown {what} {name!r}; known: {', '.join(sorted(tables))}")
+        merged[name] = table.merge(merged.get(name, {}), values)
+    return {name: values for name, values in merged.items() if values}
+
+
+def merged_group_policy(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a group's policy says beside that of the cluster; None or `default` gives the cluster's."""
+    merged = {**own, **changes}
+    return {name: value for name, value in merged.items() if value not in (None, RESET)}
+
+
 def merged_os_hvp(
     own: Mapping[str, Mapping[str, ParamValues]],
     changes: Mapping[str, Mapping[str, ParamValues] | None],

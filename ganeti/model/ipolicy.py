@@ -99,13 +99,17 @@ def policy_from(base: InstancePolicy, partial: Mapping[str, Any]) -> InstancePol
         raise PrereqError(f"the instance policy cannot be read: {error}") from error
 
 
-def check_policy(policy: InstancePolicy) -> None:
+def check_policy(policy: InstancePolicy, *, of_group: bool = False) -> None:
     """Refuse a complete policy that contradicts itself.
+
+    Args:
+        policy: complete.
+        of_group: that counts in a group: the standard size is a matter of the cluster.
 
     Raises:
         PrereqError: wrong_input, with everything that is wrong.
     """
-    problems = policy_problems(policy)
+    problems = policy_problems(policy, of_group=of_group)
     if problems:
         raise PrereqError("instance policy: " + "; ".join(problems))
 
@@ -124,7 +128,7 @@ def check_templates(policy: InstancePolicy, enabled: Sequence[str]) -> None:
         )
 
 
-def policy_problems(policy: InstancePolicy) -> tuple[str, ...]:
+def policy_problems(policy: InstancePolicy, *, of_group: bool = False) -> tuple[str, ...]:
     """What is wrong in a policy: ranges that run backwards, a standard size outside all of them."""
     problems = [
         f"{figure} may be at least {low} but at most {high}"
@@ -134,7 +138,7 @@ def policy_problems(policy: InstancePolicy) -> tuple[str, ...]:
     ]
     if not policy.minmax:
         problems.append("it has no range (minmax)")
-    elif not any(_contains(pair, policy.std) for pair in policy.minmax):
+    elif not of_group and not any(_contains(pair, policy.std) for pair in policy.minmax):
         outside = min((_outside(pair, policy.std) for pair in policy.minmax), key=len)
         problems.append(f"the standard size lies in no range: {', '.join(outside)}")
     if not policy.disk_templates:

@@ -1,4 +1,4 @@
-"""Settings, tags, OS definitions, verification, hooks and groups, through the real tools and daemons."""
+"""Settings, tags, OS definitions, verification and hooks, through the real tools and daemons."""
 
 from __future__ import annotations
 
@@ -403,26 +403,3 @@ class HooksTests(OperationsCase):
         self.assertTrue(self._seen("instance-stop", "pre", 2).exists())
         self.gnt(f"gnt-instance shutdown {name}")
         self.assertFalse(self._seen("instance-stop", "post", 2).exists())
-
-
-class GroupTests(OperationsCase):
-    """gnt-group."""
-
-    def test_group(self) -> None:
-        """A new group is listed, and nodes can be added to it."""
-        self.gnt("gnt-group add --alloc-policy unallocable --node-parameters ssh_port=22 rack1")
-        self.assertEqual(
-            self.of("group", "rack1", "name", "node_cnt", "alloc_policy"), ["rack1", 0, "unallocable"]
-        )
-        self.gnt("gnt-node remove node3")
-        self.addCleanup(self.gnt, "gnt-node add --no-ssh-key-check node3")
-        self.addCleanup(self.gnt, "gnt-node remove node3")
-        self.gnt("gnt-node add --no-ssh-key-check -g rack1 node3")
-        self.assertEqual(self.of("group", "rack1", "node_list"), [["node3.virtual"]])
-        self.assertEqual(self.of("node", "node3", "group"), ["rack1"])
-        listed = [row[0] for row in self.rows("gnt-node list", "-g rack1 -o name")]
-        self.assertEqual(listed, ["node3.virtual"])
-        # Allocators leave this group alone.
-        self.assertNotEqual(self.of("instance", self.add("placed"), "pnode"), ["node3.virtual"])
-        self.refused("gnt-group add rack1", "rack1")
-        self.assertIn("Node group: rack1", self.gnt("gnt-group info rack1"))

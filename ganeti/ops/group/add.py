@@ -8,16 +8,17 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec.structs import replace
 
-from ganeti.errors import ErrorCode, GanetiError, PrereqError
+from ganeti.errors import GanetiError, PrereqError
+from ganeti.logic.settings_changes import merged_own
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import GROUP_NAME, GroupId
-from ganeti.model.ipolicy import check_policy, check_templates, policy_from
+from ganeti.model.ids import GroupId
 from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import AllocPolicy, NodeGroup
 from ganeti.model.param_tables.disk import DISK
 from ganeti.model.param_tables.nd import NODE
 from ganeti.model.params import ParamValue
 from ganeti.ops.base import Command, Context, Hooks, HookTarget, OpCode, Operation, Param, Route
+from ganeti.ops.group.base import check_group_policy, check_new_name
 from ganeti.ops.kinds import IPOLICY, KEY_VALUES, NAMED_KEY_VALUES, Kind
 
 
@@ -72,7 +73,7 @@ class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
                 name=op.group_name,
                 alloc_policy=op.alloc_policy or AllocPolicy.PREFERRED,
                 ndparams=NODE.check(op.ndparams or {}),
-                diskparams=_checked_diskparams(op.diskparams or {}),
+                diskparams=merged_own({}, op.diskparams or {}, DISK, "disk template"),
                 ipolicy=op.ipolicy or {},
                 hv_state_static=op.hv_state or {},
                 disk_state_static=op.disk_state or {},
@@ -84,19 +85,8 @@ class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
 
     def check(self, cluster: Cluster, facts: NodeGroup) -> None:
         """A free name, and a policy that makes sense below that of the cluster."""
-        if GROUP_NAME.match(facts.name) is None:
-            raise PrereqError(
-                f"{facts.name!r} cannot name a node group; use letters, digits, _, minus and dots"
-            )
-        for group in cluster.groups.values():
-            if facts.name in (group.name, group.uuid):
-                raise PrereqError(
-                    f"there is a node group {group.name} ({group.uuid}) already; choose another name",
-                    code=ErrorCode.EXISTS,
-                )
-        policy = policy_from(cluster.settings.ipolicy, facts.ipolicy)
-        check_policy(policy)
-        check_templates(policy, cluster.settings.enabled_disk_templates)
+        check_new_name(cluster, facts.name)
+        check_group_policy(cluster, facts)
 
     async def run(self, ctx: Context, facts: NodeGroup) -> None:
         """Record it."""
@@ -111,15 +101,3 @@ class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """The group's name."""
         return {"OP_TARGET": self.op.group_name, "GROUP_NAME": self.op.group_name}
-
-
-def _checked_diskparams(
-    given: Mapping[str, Mapping[str, ParamValue]],
-) -> dict[str, Mapping[str, ParamValue]]:
-    checked: dict[str, Mapping[str, ParamValue]] = {}
-    for template, values in given.items():
-        table = DISK.get(template)
-        if table is None:
-            raise PrereqError(f"unknown disk template {template!r}; known: {', '.join(sorted(DISK))}")
-        checked[template] = table.check(values)
-    return checked

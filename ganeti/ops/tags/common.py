@@ -25,6 +25,7 @@ _TOOLS = {
     TagKind.CLUSTER: "gnt-cluster",
     TagKind.NODE: "gnt-node",
     TagKind.INSTANCE: "gnt-instance",
+    TagKind.NODEGROUP: "gnt-group",
 }
 
 

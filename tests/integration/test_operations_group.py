@@ -1,0 +1,104 @@
+"""Node groups, through the real tools and daemons."""
+
+from __future__ import annotations
+
+from tests.integration.operations_case import OperationsCase, begin, end
+
+setUpModule, tearDownModule = begin, end
+
+
+class GroupTests(OperationsCase):
+    """gnt-group."""
+
+    def rack(self, name: str, *options: str) -> None:
+        """A group that goes with the test, when its nodes have left it."""
+        self.gnt(f"gnt-group add {' '.join(options)} {name}")
+        self.addCleanup(self.gnt, f"gnt-group remove {name}")
+        self.addCleanup(self.gnt, "gnt-group assign-nodes -f default node1 node2 node3")
+
+    def nodes_of(self, group: str) -> list[str]:
+        """Names of its nodes."""
+        (found,) = self.of("group", group, "node_list")
+        return sorted(found)
+
+    def test_add(self) -> None:
+        """A new group is listed, and nodes can be added to it (S2.3-002, S2.3-004, S2.3-006)."""
+        self.rack("rack1", "--alloc-policy unallocable --node-parameters ssh_port=22")
+        self.assertEqual(
+            self.of("group", "rack1", "name", "node_cnt", "alloc_policy"), ["rack1", 0, "unallocable"]
+        )
+        self.gnt("gnt-node remove node3")
+        self.gnt("gnt-node add --no-ssh-key-check -g rack1 node3")
+        self.assertEqual(self.nodes_of("rack1"), ["node3.virtual"])
+        self.assertEqual(self.of("node", "node3", "group"), ["rack1"])
+        listed = [row[0] for row in self.rows("gnt-node list", "-g rack1 -o name")]
+        self.assertEqual(listed, ["node3.virtual"])
+        # Allocators leave this group alone.
+        self.assertNotEqual(self.of("instance", self.add("placed"), "pnode"), ["node3.virtual"])
+        self.refused("gnt-group add rack1", "rack1")
+        self.assertIn("Node group: rack1", self.gnt("gnt-group info rack1"))
+
+    def test_nodes_move(self) -> None:
+        """Empty nodes go where they are put; others stay, unless forced (S2.3-007, S2.3-020)."""
+        self.rack("rack2")
+        self.gnt("gnt-group assign-nodes rack2 node2 node3")
+        self.assertEqual(self.nodes_of("rack2"), ["node2.virtual", "node3.virtual"])
+        self.assertEqual(
+            self.gnt("gnt-node modify -g default node2"), "Modified node node2\n - group -> default\n"
+        )
+        self.assertEqual(self.nodes_of("rack2"), ["node3.virtual"])
+        self.add("stays", "-n", "node1")
+        self.refused("gnt-group assign-nodes rack2 node1", "node1.virtual", "--force")
+        self.refused("gnt-node modify -g rack2 node1", "node1.virtual", "--force")
+        self.gnt("gnt-group assign-nodes --force rack2 node1")
+        self.assertEqual(self.nodes_of("rack2"), ["node1.virtual", "node3.virtual"])
+        self.refused("gnt-group assign-nodes rack2 nosuch", "nosuch")
+        self.refused("gnt-group assign-nodes nosuch node1", "nosuch")
+        self.refused("gnt-group assign-nodes rack2", code=1)
+
+    def test_node_and_group(self) -> None:
+        """A node gets a group and other values with one command."""
+        self.rack("rack3")
+        self.gnt("gnt-node modify -g rack3 --node-parameters ssh_port=2222 node3")
+        self.addCleanup(self.gnt, "gnt-node modify --node-parameters ssh_port=default node3")
+        self.assertEqual(self.of("node", "node3", "group", "ndp/ssh_port"), ["rack3", 2222])
+
+    def test_modify(self) -> None:
+        """Policies and parameters of a group count for its nodes and instances (S2.3-008)."""
+        self.rack("rack4")
+        self.gnt("gnt-group assign-nodes rack4 node3")
+        printed = self.gnt(
+            "gnt-group modify --alloc-policy last_resort --node-parameters ssh_port=2022 rack4"
+        )
+        self.assertTrue(printed.startswith("Modified group rack4\n - alloc_policy -> last_resort\n"), printed)
+        self.assertEqual(self.of("group", "rack4", "alloc_policy"), ["last_resort"])
+        self.assertEqual(self.of("node", "node3", "ndp/ssh_port"), [2022])
+        self.gnt("gnt-group modify --node-parameters ssh_port=default rack4")
+        self.assertEqual(self.of("node", "node3", "ndp/ssh_port"), [22])
+        self.gnt("gnt-group modify --ipolicy-vcpu-ratio 2 rack4")
+        self.assertIn("vcpu-ratio: 2", self.gnt("gnt-group info rack4"))
+        self.refused("gnt-group modify rack4", "at least one parameter")
+        self.refused("gnt-group modify --node-parameters nosuch=1 rack4", "nosuch")
+
+    def test_rename_and_tags(self) -> None:
+        """A name and tags can change while nodes and instances are there (S2.3-005, S2.3-024, S2.3-031)."""
+        name = self.add("inside", "-n", "node2")
+        self.gnt("gnt-group rename default main")
+        self.addCleanup(self.cluster.gnt, "gnt-group rename main default", check=False)
+        self.assertEqual(self.of("instance", name, "pnode.group"), ["main"])
+        self.gnt("gnt-group add-tags main first second")
+        self.assertEqual(self.gnt("gnt-group list-tags main"), "first\nsecond\n")
+        self.gnt("gnt-group remove-tags main first second")
+        self.gnt("gnt-group add other")
+        self.refused("gnt-group rename main other", "other")
+        self.gnt("gnt-group remove other")
+        self.gnt("gnt-group rename main default")
+
+    def test_remove(self) -> None:
+        """Neither a group with nodes nor the last one can be removed (S2.3-003)."""
+        self.refused("gnt-group remove default", "3 nodes", "assign-nodes")
+        self.rack("rack5")
+        self.gnt("gnt-group assign-nodes rack5 node1 node2 node3")
+        self.gnt("gnt-group remove default")
+        self.addCleanup(self.gnt, "gnt-group add default")
+        self.refused("gnt-group remove rack5", "3 nodes")

@@ -1,0 +1,243 @@
+"""Tests of changing, renaming and removing node groups, and of putting nodes into them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti.errors import ErrorCode, PrereqError
+from ganeti.model.cluster import Cluster
+from ganeti.model.locks import LockLevel
+from ganeti.model.node import AllocPolicy, NodeGroup
+from ganeti.ops.base import OpCode
+from ganeti.ops.group.assign_nodes import AssignNodes
+from ganeti.ops.group.remove import RemoveGroup
+from ganeti.ops.group.rename import RenameGroup
+from ganeti.ops.group.set_params import SetGroupParams
+from ganeti.testing.clusters import cluster, group_id, node_id
+from ganeti.testing.operations import OperationWorld
+
+
+class GroupCase(SynchronousTestCase):
+    """Four nodes in two groups by turns: 1 and 3 in `default`, 2 and 4 in `group2`."""
+
+    value: Cluster | None = None
+
+    def setUp(self) -> None:
+        """No instances."""
+        self.world = OperationWorld(self.value or cluster(nodes=4, groups=2))
+
+    def group(self, name: str) -> NodeGroup:
+        """A group as it is now."""
+        return self.world.cluster.group(name)
+
+    def members(self, name: str) -> list[str]:
+        """Names of its nodes, without the domain."""
+        nodes = self.world.cluster.members(self.group(name).uuid)
+        return sorted(node.name.partition(".")[0] for node in nodes)
+
+    def refused(self, op: OpCode, text: str) -> PrereqError:
+        """The refusal of an opcode; nothing has changed."""
+        before = self.world.cluster
+        error: PrereqError = self.assertRaises(PrereqError, self.world.run, op)
+        self.assertIn(text, str(error))
+        self.assertIs(self.world.cluster, before)
+        return error
+
+
+class RemoveTests(GroupCase):
+    """OP_GROUP_REMOVE."""
+
+    def test_empty(self) -> None:
+        """A group without nodes goes, and so does its lock (S2.3-003)."""
+        self.world.run(AssignNodes(group_name="default", nodes=("node2", "node4")))
+        gone = self.group("group2").uuid
+        self.world.run(RemoveGroup(group_name="group2"))
+        self.assertEqual([group.name for group in self.world.cluster.groups.values()], ["default"])
+        forgotten = [event.names for event in self.world.locks.events if event.what == "forget"]
+        self.assertEqual(forgotten, [frozenset([gone])])
+
+    def test_with_nodes(self) -> None:
+        """A group with nodes stays; they are named, and the remedy (S2.3-003)."""
+        error = self.refused(RemoveGroup(group_name="group2"), "node2.example.com, node4.example.com")
+        self.assertIn("gnt-group assign-nodes", str(error))
+        self.assertEqual(error.code, ErrorCode.STATE)
+
+    def test_unknown(self) -> None:
+        """A group that does not exist cannot be removed."""
+        self.assertEqual(self.refused(RemoveGroup(group_name="nosuch"), "nosuch").code, ErrorCode.UNKNOWN)
+
+    def test_hooks(self) -> None:
+        """They run on the master, and know the name also when the group is gone."""
+        self.world.run(AssignNodes(group_name="default", nodes=("node2", "node4")))
+        operation = self.world.operation(RemoveGroup(group_name="group2"))
+        self.world.run(RemoveGroup(group_name="group2"))
+        env = operation.hook_env(self.world.cluster)
+        self.assertEqual(env, {"OP_TARGET": "group2", "GROUP_NAME": "group2"})
+        self.assertEqual(operation.hook_nodes(self.world.cluster).post, (node_id(1),))
+
+
+class LastGroupTests(GroupCase):
+    """A cluster with one group that has no nodes does not exist, but the rule does not count on it."""
+
+    def test_last(self) -> None:
+        """The only group stays even without nodes (S2.3-003)."""
+        operation = self.world.operation(RemoveGroup(group_name="default"))
+        lonely = cluster(nodes=0)
+        with self.assertRaisesRegex(PrereqError, "only node group"):
+            operation.check(lonely, None)
+
+
+class RenameTests(GroupCase):
+    """OP_GROUP_RENAME."""
+
+    def test_renamed(self) -> None:
+        """The name changes, nothing that refers to the group does (S2.3-005, S2.3-024)."""
+        before = self.world.cluster.nodes
+        result = self.world.run(RenameGroup(group_name="group2", new_name="rack2"))
+        self.assertEqual(result, "rack2")
+        self.assertEqual(self.group("rack2").uuid, group_id(2))
+        self.assertIs(self.world.cluster.nodes, before)
+        self.assertEqual(self.members("rack2"), ["node2", "node4"])
+
+    def test_taken(self) -> None:
+        """Neither a name nor a UUID that means a group can be taken; nor can anything that is no name."""
+        for name in ("default", "group2", group_id(1)):
+            error = self.refused(RenameGroup(group_name="group2", new_name=name), "already")
+            self.assertEqual(error.code, ErrorCode.EXISTS)
+        self.refused(RenameGroup(group_name="group2", new_name="a b"), "'a b' cannot name a node group")
+
+    def test_hooks(self) -> None:
+        """They run on the master and the group's nodes, before and after."""
+        operation = self.world.operation(RenameGroup(group_name="group2", new_name="rack2"))
+        first = operation.hook_nodes(self.world.cluster)
+        self.assertEqual(first.pre, (node_id(1), node_id(2), node_id(4)))
+        self.world.run(RenameGroup(group_name="group2", new_name="rack2"))
+        self.assertEqual(operation.hook_nodes(self.world.cluster).post, first.post)
+        env = {"OP_TARGET": "group2", "OLD_NAME": "group2", "NEW_NAME": "rack2"}
+        self.assertEqual(operation.hook_env(self.world.cluster), env)
+
+
+class ModifyTests(GroupCase):
+    """OP_GROUP_SET_PARAMS."""
+
+    value = cluster(nodes=4, groups=2, instances=3, memory=128)
+
+    def modify(self, **changes: Any) -> Any:
+        """Change `group2`."""
+        return self.world.run(SetGroupParams(group_name="group2", **changes))
+
+    def test_alloc_policy(self) -> None:
+        """The allocation policy changes, and hooks know it (S2.3-008)."""
+        self.assertEqual(self.modify(alloc_policy=AllocPolicy.LAST_RESORT), [["alloc_policy", "last_resort"]])
+        self.assertEqual(self.group("group2").alloc_policy, AllocPolicy.LAST_RESORT)
+        for policy, told in ((AllocPolicy.UNALLOCABLE, "unallocable"), (None, "")):
+            op = SetGroupParams(group_name="group2", alloc_policy=policy)
+            self.assertEqual(self.world.operation(op).hook_env(self.world.cluster)["NEW_ALLOC_POLICY"], told)
+
+    def test_parameters(self) -> None:
+        """Parameters are merged with those that are set; `default` gives the cluster's."""
+        self.modify(ndparams={"ssh_port": "2222", "spindle_count": 4}, diskparams={"plain": {"stripes": "2"}})
+        self.modify(ndparams={"spindle_count": "default"}, diskparams={"drbd": {"metavg": "meta"}})
+        group = self.group("group2")
+        self.assertEqual(group.ndparams, {"ssh_port": 2222})
+        self.assertEqual(group.diskparams, {"plain": {"stripes": 2}, "drbd": {"metavg": "meta"}})
+        self.modify(diskparams={"plain": {"stripes": "default"}})
+        self.assertEqual(self.group("group2").diskparams, {"drbd": {"metavg": "meta"}})
+
+    def test_policy(self) -> None:
+        """A part of the policy can be set, and given back to the cluster."""
+        self.modify(ipolicy={"vcpu-ratio": 2.0})
+        self.assertEqual(self.world.cluster.policy_of(group_id(2)).vcpu_ratio, 2.0)
+        self.modify(ipolicy={"vcpu-ratio": "default"})
+        self.assertEqual(dict(self.group("group2").ipolicy), {})
+
+    def test_instances_against_the_policy(self) -> None:
+        """Instances that the new policy does not allow are named; those of other groups are not."""
+        bounds = [{"min": self._spec(256), "max": self._spec(1024)}]
+        self.modify(ipolicy={"minmax": bounds})
+        (warned,) = self.world.feedback.warnings
+        self.assertIn("instance inst2.example.com violates it", warned)
+        self.modify(ipolicy={"minmax": bounds})
+        self.assertEqual(len(self.world.feedback.warnings), 1)
+
+    def test_wrong(self) -> None:
+        """What is unknown, wrong or contradicts itself is refused by its name."""
+        for changes, text in (
+            ({}, "at least one parameter"),
+            ({"ndparams": {"ssh_prot": 1}}, "ssh_port"),
+            ({"diskparams": {"plane": {}}}, "'plane'"),
+            ({"diskparams": {"plain": {"stripes": 0}}}, "stripes"),
+            ({"ipolicy": {"vcpu-ration": 1}}, "vcpu-ration"),
+            ({"ipolicy": {"vcpu-ratio": 0.5}}, "vcpu-ratio"),
+            ({"ipolicy": {"disk-templates": ["plane"]}}, "plane"),
+            ({"ipolicy": {"std": {"memory-size": 64}}}, "set for the cluster"),
+        ):
+            with self.subTest(text=text):
+                self.refused(SetGroupParams(group_name="group2", **changes), text)
+
+    def _spec(self, memory: int) -> dict[str, int]:
+        return {
+            "memory-size": memory,
+            "cpu-count": 1 if memory < 1000 else 8,
+            "disk-count": 1 if memory < 1000 else 16,
+            "disk-size": 1 if memory < 1000 else 2**20,
+            "nic-count": 0 if memory < 1000 else 8,
+            "spindle-use": 1 if memory < 1000 else 12,
+        }
+
+
+class AssignTests(GroupCase):
+    """OP_GROUP_ASSIGN_NODES of nodes without instances."""
+
+    def test_empty_nodes(self) -> None:
+        """They change their group; those that are in it already stay."""
+        self.world.run(AssignNodes(group_name="group2", nodes=("node1", "node2")))
+        self.assertEqual(self.members("group2"), ["node1", "node2", "node4"])
+        self.assertEqual(self.members("default"), ["node3"])
+
+    def test_by_uuid(self) -> None:
+        """UUIDs count if both are given."""
+        op = AssignNodes(group_name=group_id(2), nodes=("node1",), node_uuids=(node_id(3),))
+        self.world.run(op)
+        self.assertEqual(self.members("group2"), ["node2", "node3", "node4"])
+
+    def test_locks(self) -> None:
+        """The group, those where the nodes come from, and the nodes; not the cluster (S2.3-026)."""
+        plan = self.world.plan(AssignNodes(group_name="group2", nodes=("node1",)))
+        self.assertFalse(plan.exclusive_cluster)
+        self.assertEqual(
+            {level: set(request.names or ()) for level, request in plan.requests.items()},
+            {LockLevel.NODEGROUP: {group_id(1), group_id(2)}, LockLevel.NODE: {node_id(1)}},
+        )
+
+    def test_unknown(self) -> None:
+        """Groups and nodes that do not exist are named; no node at all is a mistake."""
+        self.refused(AssignNodes(group_name="nosuch", nodes=("node1",)), "nosuch")
+        self.refused(AssignNodes(group_name="group2", nodes=("node1", "nosuch")), "nosuch")
+        self.refused(AssignNodes(group_name="group2", nodes=()), "name the nodes")
+
+
+class AssignWithInstancesTests(GroupCase):
+    """Mirrored instances: on 1 and 3, on 2 and 4, on 3 and 1."""
+
+    value = cluster(nodes=4, groups=2, instances=3)
+
+    def test_refused(self) -> None:
+        """A node with instances keeps its group (S2.3-020)."""
+        op = AssignNodes(group_name="group2", nodes=("node1", "node3"))
+        error = self.refused(op, "node1.example.com, node3.example.com")
+        self.assertIn("--force", str(error))
+
+    def test_forced(self) -> None:
+        """With force they go together with their instances, if those stay whole (S2.3-020)."""
+        self.world.run(AssignNodes(group_name="group2", nodes=("node1", "node3"), force=True))
+        self.assertEqual(self.members("group2"), ["node1", "node2", "node3", "node4"])
+        self.assertEqual(self.world.feedback.warnings, [])
+
+    def test_split(self) -> None:
+        """Not even force splits an instance (S2.3-013, S2.3-020)."""
+        error = self.refused(AssignNodes(group_name="group2", nodes=("node1",), force=True), "together")
+        self.assertIn("inst1.example.com", str(error))
+        self.assertNotIn("inst2", str(error))
