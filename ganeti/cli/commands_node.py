@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ganeti.cli.declarations import Argument, Command, Opcode, Option
+from ganeti.cli.declarations import FORCE, PRIORITY, Argument, Command, Opcode, Option
 from ganeti.cli.errors import CommandError
 from ganeti.cli.lists import OUTPUT, ListKind, list_commands, run_list
 from ganeti.cli.tags import tag_commands
@@ -159,6 +159,18 @@ def _add(invocation: Invocation) -> int:
     return add_node(invocation)
 
 
+def _migrate(invocation: Invocation) -> int:
+    from ganeti.cli.node_moves import migrate
+
+    return migrate(invocation)
+
+
+def _failover(invocation: Invocation) -> int:
+    from ganeti.cli.node_moves import failover
+
+    return failover(invocation)
+
+
 COMMANDS = (
     *(
         command._replace(run=_list) if command.name == "list" else command
@@ -189,6 +201,34 @@ COMMANDS = (
         prepare=_prepare_modify,
         report=_report_modify,
         run=_modify,
+    ),
+    Command(
+        "migrate",
+        arguments=(Argument("NODE", names="node"),),
+        options=(FORCE,),
+        run=_migrate,
+    ),
+    Command(
+        "failover",
+        "Stop the primary instances of a node and start them elsewhere.",
+        arguments=(Argument("NODE", names="node"),),
+        options=(
+            FORCE,
+            Option(
+                ("--ignore-consistency",),
+                "_ignore_consistency",
+                "go on although disks look degraded or an instance cannot be stopped",
+            ),
+            Option(
+                ("-I", "--iallocator"),
+                "_iallocator",
+                "allocator that chooses each target",
+                "text",
+                metavar="IALLOCATOR",
+            ),
+            PRIORITY,
+        ),
+        run=_failover,
     ),
     Command(
         "powercycle",

@@ -258,6 +258,23 @@ class MoveTests(OperationsCase):
         self.refused(f"gnt-instance migrate -f -n {node} {name}", node)
         self.refused(f"gnt-instance migrate -n node1 {name}")
 
+    def test_all_of_a_node(self) -> None:
+        """All instances of a node migrate, or fail over; those of others stay."""
+        names = [self.add(f"all{number}", "-n", "node1") for number in (1, 2)]
+        other = self.add("other", "-n", "node2")
+        printed = self.gnt("gnt-node migrate -f -n node3 node1")
+        self.assertTrue(printed.endswith("All instances migrated successfully.\n"), printed)
+        for name in names:
+            self.assertEqual(self.of("instance", name, "pnode", "status"), ["node3.virtual", "running"])
+        self.assertEqual(self.of("instance", other, "pnode"), ["node2.virtual"])
+        self.assertIn("No primary instances on node node1", self.gnt("gnt-node migrate -f node1"))
+        self.refused("gnt-node migrate -f -n node3 node3", "node3")
+        self.assertIn("All 2 instance(s) failed over", self.gnt("gnt-node failover -f node3"))
+        for name in names:
+            node, status = self.of("instance", name, "pnode", "status")
+            self.assertNotEqual(node, "node3.virtual")
+            self.assertEqual(status, "running")
+
     def _places(self, name: str) -> list[str]:
         return [
             node.name

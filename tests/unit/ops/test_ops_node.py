@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import ErrorCode, NodeUnreachable, OperationFailed, PrereqError
@@ -16,10 +18,12 @@ from ganeti.model.calls.system import (
     VersionResult,
 )
 from ganeti.model.cluster import Cluster
-from ganeti.model.locks import LockLevel
+from ganeti.model.locks import LockLevel, LockMode
 from ganeti.model.node import Node, NodeRole
 from ganeti.ops.instance.create import CreateInstance
+from ganeti.ops.instance.migrate import MigrateInstance
 from ganeti.ops.node.add import AddNode
+from ganeti.ops.node.migrate import MigrateNode
 from ganeti.ops.node.powercycle import PowercycleNode
 from ganeti.ops.node.remove import RemoveNode
 from ganeti.ops.node.set_params import SetNodeParams
@@ -401,6 +405,63 @@ class RemoveTests(SynchronousTestCase):
         one.run(RemoveNode(node_name="node2"))
         for run in one.hooks.runs[:2]:
             self.assertEqual(run[2], ("node1.example.com", "node3.example.com"))
+
+
+class MigrateTests(SynchronousTestCase):
+    """OP_NODE_MIGRATE."""
+
+    def setUp(self) -> None:
+        """Instances 1 and 4 on node 1, the others elsewhere."""
+        self.world = world(cluster(instances=5, template="sharedfile"))
+
+    def refused(self, text: str, **options: Any) -> None:
+        """The node is not migrated."""
+        with self.assertRaisesRegex(PrereqError, text):
+            self.world.run(MigrateNode(**{"node_name": "node1", **options}))
+        self.assertEqual(self.world.jobs.submitted, [])
+
+    def test_jobs(self) -> None:
+        """One job for each primary instance, with the same wishes."""
+        op = MigrateNode(node_name="node1", target_node="node2", mode="live", ignore_ipolicy=True)
+        self.assertEqual(self.world.run(op), {"jobs": [[True, 101], [True, 102]]})
+        jobs = [job for (job,) in self.world.jobs.submitted]
+        wishes: dict[str, Any] = {"target_node": "node2", "mode": "live", "ignore_ipolicy": True}
+        names = ["inst1.example.com", "inst4.example.com"]
+        self.assertEqual(
+            [msgspec.structs.replace(job, reason=()) for job in jobs],
+            [MigrateInstance(instance_name=name, **wishes) for name in names],
+        )
+
+    def test_empty(self) -> None:
+        """A node without primary instances needs no job."""
+        self.world = world(cluster())
+        self.assertEqual(self.world.run(MigrateNode(node_name="node1")), {"jobs": []})
+
+    def test_locks(self) -> None:
+        """The node only, and shared: the instances are locked by their own jobs."""
+        plan = self.world.plan(MigrateNode(node_name="node1"))
+        self.assertEqual(list(plan.requests), [LockLevel.NODE])
+        self.assertEqual(plan.requests[LockLevel.NODE].mode, LockMode.SHARED)
+
+    def test_refusals(self) -> None:
+        """Wishes that cannot be, and a node from which nothing can be migrated."""
+        self.refused("not both", target_node="node2", iallocator="builtin")
+        self.refused("not both", mode="live", live=True)
+        self.refused("already", target_node="node1")
+        self.refused("'nosuch'", target_node="nosuch")
+        self.refused("'nosuch'", node_name="nosuch")
+        self.world = world(with_node(self.world.cluster, "node1", **OFF))
+        self.refused("gnt-node failover")
+
+    def test_hooks(self) -> None:
+        """They run on the master and know the node."""
+        operation = self.world.operation(MigrateNode(node_name="node2", allow_runtime_changes=False))
+        name = "node2.example.com"
+        self.assertEqual(
+            operation.hook_env(self.world.cluster),
+            {"OP_TARGET": name, "NODE_NAME": name, "ALLOW_RUNTIME_CHANGES": "False"},
+        )
+        self.assertEqual(operation.hook_nodes(self.world.cluster).pre, (node_id(1),))
 
 
 class PowercycleTests(SynchronousTestCase):
