@@ -165,6 +165,12 @@ def _migrate(invocation: Invocation) -> int:
     return migrate(invocation)
 
 
+def _evacuate(invocation: Invocation) -> int:
+    from ganeti.cli.node_moves import evacuate
+
+    return evacuate(invocation)
+
+
 def _failover(invocation: Invocation) -> int:
     from ganeti.cli.node_moves import failover
 
@@ -207,6 +213,16 @@ COMMANDS = (
         arguments=(Argument("NODE", names="node"),),
         options=(FORCE,),
         run=_migrate,
+    ),
+    Command(
+        "evacuate",
+        arguments=(Argument("NODE", names="node"),),
+        options=(
+            FORCE,
+            Option(("-p", "--primary-only"), "_primary_only", "only instances that run there"),
+            Option(("-s", "--secondary-only"), "_secondary_only", "only instances that are mirrored there"),
+        ),
+        run=_evacuate,
     ),
     Command(
         "failover",

@@ -1,9 +1,10 @@
-"""Moves all instances of a node: `gnt-node migrate` and `gnt-node failover`."""
+"""Moves all instances of a node: `gnt-node migrate`, `failover` and `evacuate`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ganeti.cli.errors import CommandError
 from ganeti.cli.follow import Named, Sent, execute, wait_all
 from ganeti.cli.generic import full_opcode
 
@@ -24,6 +25,42 @@ def migrate(invocation: Invocation) -> int:
         return 0
     if not invocation.option("force"):
         invocation.require_yes(f"Migrate instance(s) {', '.join(names)}?", code=_MIGRATE_DECLINED)
+    return _follow(invocation, opcode, "migrated", "node migration")
+
+
+def evacuate(invocation: Invocation) -> int:
+    """Empty a node as the allocator says, after a question with the names of the instances."""
+    opcode = full_opcode(invocation)
+    wants = (
+        invocation.option("_primary_only"),
+        invocation.option("_secondary_only") or "remote_node" in opcode,
+    )
+    match wants:
+        case (True, True):
+            raise CommandError("Only one of --primary-only and --secondary-only can be given")
+        case (True, _):
+            opcode["mode"] = "primary-only"
+        case (_, True):
+            opcode["mode"] = "secondary-only"
+    node, primaries, secondaries = _instances(invocation)
+    opcode["node_name"] = node
+    names = sorted(
+        {
+            *(primaries if opcode["mode"] != "secondary-only" else ()),
+            *(secondaries if opcode["mode"] != "primary-only" else ()),
+        }
+    )
+    if not names:
+        invocation.warn(f"No instances to evacuate on node(s) {node}, exiting.")
+        return 0
+    if not invocation.option("force"):
+        question = f"Relocate instance(s) {', '.join(names)} from node(s) {node}?"
+        invocation.require_yes(question, code=_MIGRATE_DECLINED)
+    return _follow(invocation, opcode, "evacuated", "evacuation")
+
+
+def _follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int:
+    """Submit an operation that asks for jobs, wait for all of them, and tell how they ended."""
     try:
         result = execute(invocation, opcode)
     except Sent:
@@ -33,9 +70,9 @@ def migrate(invocation: Invocation) -> int:
     submitted = [(bool(ok), None, value) for ok, value in result["jobs"]]
     errors = sum(not ok for ok, _ in wait_all(invocation, submitted))
     if errors:
-        invocation.print(f"There were {errors} errors during the node migration.")
+        invocation.print(f"There were {errors} errors during the {what}.")
         return 1
-    invocation.print("All instances migrated successfully.")
+    invocation.print(f"All instances {done} successfully.")
     return 0
 
 
@@ -74,6 +111,13 @@ def _failover_of(invocation: Invocation, name: str) -> Opcode:
 
 def _primaries(invocation: Invocation) -> tuple[str, list[str]]:
     """Full name of the node that is the argument, and of its primary instances."""
+    name, primaries, _ = _instances(invocation)
+    return name, primaries
+
+
+def _instances(invocation: Invocation) -> tuple[str, list[str], list[str]]:
+    """Full name of the node that is the argument, and of its primary and secondary instances."""
     wanted = ["==", "name", invocation.arguments[0]]
-    ((name, instances),) = invocation.master.call("Query", ["node", ["name", "pinst_list"], wanted])["data"]
-    return name[1], sorted(instances[1])
+    fields = ["name", "pinst_list", "sinst_list"]
+    ((name, primary, secondary),) = invocation.master.call("Query", ["node", fields, wanted])["data"]
+    return name[1], sorted(primary[1]), sorted(secondary[1])

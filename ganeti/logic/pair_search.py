@@ -63,10 +63,12 @@ class Search:
     Args:
         states: the online nodes that the score is about.
         demand: the instance.
+        is_strict: soft rules count.
     """
 
-    def __init__(self, states: Sequence[NodeState], demand: Demand) -> None:
+    def __init__(self, states: Sequence[NodeState], demand: Demand, *, is_strict: bool = True) -> None:
         self.states = states
+        self._is_strict = is_strict
         self.demand = demand
         self._shared = self._shared_spreads() if states else []
 
@@ -180,7 +182,10 @@ class Search:
     def _partner_score(self, one: _Class, first: int, second: int) -> float:
         """Score of an exceptional pair; infinite where the secondary has no room for it."""
         state = self.states[second]
-        if secondary_problem(state, self.demand, self.states[first].node) is not None:
+        if (
+            secondary_problem(state, self.demand, self.states[first].node, is_strict=self._is_strict)
+            is not None
+        ):
             return inf
         kept = state.peers[self.states[first].node] + self.demand.failover_memory
         score = one.own + self._reserve_term(second, kept)

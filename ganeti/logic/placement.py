@@ -81,6 +81,28 @@ def place(scene: Scene, request: InstanceRequest) -> Choice | None:
     return None
 
 
+def best_pair(
+    scene: Scene, demand: Demand, group: GroupId, *, without: frozenset[NodeId], is_strict: bool
+) -> tuple[NodeId, NodeId] | None:
+    """The two nodes of a group (primary, secondary) after which its score is lowest; None: none can.
+
+    Args:
+        scene: the cluster, without the instance.
+        demand: the instance.
+        group: where it is to go.
+        without: nodes that it is not to get.
+        is_strict: soft rules count.
+    """
+    states = [state for state in scene.states if state.group == group]
+    online = [state for state in states if state.is_online]
+    members = [i for i, s in enumerate(online) if scene.may_use(s) and s.node not in without]
+    primaries = usable_primaries(online, members, demand, is_strict=is_strict)
+    secondaries = usable_secondaries(online, members, demand, is_strict=is_strict)
+    search = Search(online, demand, is_strict=is_strict)
+    choice = _best_of(search, ClusterScore(states), primaries, secondaries)
+    return None if choice is None else (choice.nodes[0].node, choice.nodes[1].node)
+
+
 def allowed_groups(
     cluster: Cluster, request: InstanceRequest, demand: Demand, tier: AllocPolicy
 ) -> list[GroupId]:
@@ -111,14 +133,18 @@ def group_problem(
     return policy_problem(demand, cluster.policy_of(group))
 
 
-def usable_primaries(states: Sequence[NodeState], members: Iterable[int], demand: Demand) -> list[int]:
+def usable_primaries(
+    states: Sequence[NodeState], members: Iterable[int], demand: Demand, *, is_strict: bool = True
+) -> list[int]:
     """Indices of the members that could run an instance."""
-    return [index for index in members if primary_problem(states[index], demand) is None]
+    return [i for i in members if primary_problem(states[i], demand, is_strict=is_strict) is None]
 
 
-def usable_secondaries(states: Sequence[NodeState], members: Iterable[int], demand: Demand) -> list[int]:
+def usable_secondaries(
+    states: Sequence[NodeState], members: Iterable[int], demand: Demand, *, is_strict: bool = True
+) -> list[int]:
     """Indices of the members that could mirror an instance of a node they do not mirror yet."""
-    return [index for index in members if secondary_problem(states[index], demand) is None]
+    return [i for i in members if secondary_problem(states[i], demand, is_strict=is_strict) is None]
 
 
 def keeps_redundancy(members: Sequence[NodeState], *changed: NodeState) -> NodeState | None:

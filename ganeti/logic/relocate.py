@@ -18,10 +18,13 @@ from ganeti.model.disk import Mirroring
 from ganeti.model.instance import Instance
 
 
-def relocate(request: Relocate, scene: Scene) -> Solution:
+def relocate(request: Relocate, scene: Scene, *, is_strict: bool = True) -> Solution:
     """The node of the instance's group after which the group's score is lowest.
 
-    Soft rules do not count when the instance has to leave a node that is down.
+    Args:
+        request: which instance leaves which node.
+        scene: the cluster.
+        is_strict: soft rules count; never when the instance has to leave a node that is down.
 
     Raises:
         AllocatorError: the instance cannot be relocated, or not from there.
@@ -42,9 +45,9 @@ def relocate(request: Relocate, scene: Scene) -> Solution:
         if not scene.may_use(state) or state.node in (old.node, home):
             continue
         problem = (
-            secondary_problem(state, demand, home, is_strict=old.is_online)
+            secondary_problem(state, demand, home, is_strict=is_strict and old.is_online)
             if is_mirrored
-            else primary_problem(state, demand, is_strict=old.is_online)
+            else primary_problem(state, demand, is_strict=is_strict and old.is_online)
         )
         if problem is None:
             allowed.append(index)

@@ -19,6 +19,7 @@ from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
     ClusterView,
+    Evacuate,
     MultiAllocate,
     Solution,
 )
@@ -150,6 +151,8 @@ class Allocation:
         # With many instances this takes longer than the reactor may be held up.
         text = await self._run_in_thread(lambda: external.encode(request, view))
         options: Mapping[str, Any] = view.cluster.settings.default_iallocator_params
+        if isinstance(request, Evacuate) and request.ignore_soft_errors:
+            options = {**options, "ignore-soft-errors": None}
         call = AllocatorRunner(name=name, request=text, options=options)
         master = view.cluster.master
         try:

@@ -74,6 +74,8 @@ class Evacuate(msgspec.Struct, frozen=True, kw_only=True, tag="node-evacuate"):
 
     instances: tuple[str, ...]
     mode: EvacuationMode
+    ignore_soft_errors: bool = False
+    """Nodes may get more than rules of balance and policy want, but not more than they have."""
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True, tag="capacity"):

@@ -132,6 +132,8 @@ class FakeAllocation:
         self.nodes: tuple[NodeId, ...] = ()
         """The answer; empty: the allocator fails."""
         self.requests: list[tuple[str, AllocationRequest, frozenset[NodeId] | None]] = []
+        self.solution: Solution | None = None
+        """The answer as a whole, in place of nodes."""
         self.external: set[str] = {"hail"}
 
     async def solve(
@@ -144,6 +146,8 @@ class FakeAllocation:
     ) -> Solution:
         """The answer for every request."""
         self.requests.append((name, request, None if candidates is None else frozenset(candidates)))
+        if self.solution is not None:
+            return self.solution
         if not self.nodes:
             raise AllocatorError(f"allocator {name} crashed")
         return Solution(placements=(Placement(instance="any", nodes=self.nodes),))

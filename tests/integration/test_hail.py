@@ -13,9 +13,11 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 from unittest import SkipTest
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +27,7 @@ from ganeti.logic import allocate
 from ganeti.logic.allocate import scene_of
 from ganeti.logic.allocator_answers import decode
 from ganeti.logic.allocator_protocol import encode
+from ganeti.logic.evacuate import moved_to
 from ganeti.logic.node_figures import question_of
 from ganeti.logic.node_state import demand_of_request
 from ganeti.logic.placement import occupied
@@ -33,11 +36,15 @@ from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
     ClusterView,
+    Evacuate,
+    EvacuationMode,
     InstanceRequest,
     MultiAllocate,
     Relocate,
     Solution,
 )
+from ganeti.model.ids import GroupId, NodeId
+from ganeti.model.node import Node
 from ganeti.testing.clusters import cluster, node_id, with_instance
 from ganeti.testing.placement_worlds import placement_view, random_case, request_for
 
@@ -138,6 +145,67 @@ class ProtocolTests(HailTestCase):
         request = Relocate(instance="web.example.com", relocate_from=(node_id(2),))
         theirs, ours = self.by_hail(request, view), allocate.solve(request, view)
         self.assertEqual(ours.placements, theirs.placements)
+
+
+class EvacuationTests(HailTestCase):
+    """The same instances leave the same nodes: as hail says, or better for the group."""
+
+    @settings(max_examples=80, deadline=None)
+    @given(seed=st.integers(0, 10**6), mode=st.sampled_from(list(EvacuationMode)), rng=st.randoms())
+    def test_evacuation(self, seed: int, mode: EvacuationMode, rng: Random) -> None:
+        """Whoever may leave nodes that are up."""
+        view, _ = random_case(seed, "drbd")
+        view = msgspec.structs.replace(view, candidates=None)
+        cluster = view.cluster
+        # What hail makes of instances on nodes that may have none is its own affair.
+        names = sorted(
+            instance.name
+            for instance in cluster.instances.values()
+            if all(_is_fine(cluster.nodes[node]) for node in cluster.nodes_of(instance))
+        )
+        if not names:
+            return
+        request = Evacuate(instances=tuple(rng.sample(names, min(len(names), 3))), mode=mode)
+        ours = allocate.solve(request, view)
+        theirs = json.loads(hail(encode(request, view)))
+        moved, _, jobs = theirs["result"]
+        placed = [
+            [place.instance, [cluster.nodes[node].name for node in place.nodes]] for place in ours.placements
+        ]
+        if placed == [[name, nodes] for name, _, nodes in moved]:
+            self.assertEqual(
+                [[opcode["OP_ID"] for opcode in job] for job in ours.jobs],
+                [[opcode["OP_ID"] for opcode in job] for job in jobs],
+            )
+            return
+        self.assertGreaterEqual(len(ours.placements), len(moved))
+        first = cluster.instance(request.instances[0])
+        home = cluster.nodes[first.primary_node].group
+        if len(ours.placements) == len(moved) and all(
+            cluster.nodes[cluster.instance(name).primary_node].group == home for name in request.instances
+        ):
+            by_hail = [(name, tuple(cluster.node(node).uuid for node in nodes)) for name, _, nodes in moved]
+            by_us = [(place.instance, place.nodes) for place in ours.placements]
+            self.assertLessEqual(
+                self.score(view, request, by_us, home), self.score(view, request, by_hail, home) + 1e-8
+            )
+
+    def score(
+        self,
+        view: ClusterView,
+        request: Evacuate,
+        places: list[tuple[str, tuple[NodeId, ...]]],
+        group: GroupId,
+    ) -> float:
+        """Score of a group when instances are on these nodes."""
+        scene = scene_of(view, question_of(request, view.cluster))
+        for name, nodes in places:
+            scene = moved_to(scene, view.cluster.instance(name), nodes)
+        return cluster_score([state for state in scene.states if state.group == group])
+
+
+def _is_fine(node: Node) -> bool:
+    return node.vm_capable and not node.offline and not node.drained
 
 
 class ComparisonTests(HailTestCase):

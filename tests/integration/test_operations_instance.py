@@ -269,6 +269,13 @@ class MoveTests(OperationsCase):
         self.assertEqual(self.of("instance", other, "pnode"), ["node2.virtual"])
         self.assertIn("No primary instances on node node1", self.gnt("gnt-node migrate -f node1"))
         self.refused("gnt-node migrate -f -n node3 node3", "node3")
+        self.assertIn("evacuated successfully", self.gnt("gnt-node evacuate -f -p node3"))
+        places = [self.of("instance", name, "pnode", "status") for name in names]
+        self.assertEqual([status for _, status in places], ["running", "running"])
+        self.assertNotIn("node3.virtual", [node for node, _ in places])
+        self.refused("gnt-node evacuate -f -p -n node1 node2")
+        for name in names:
+            self.gnt(f"gnt-instance migrate -f -n node3 {name}")
         self.assertIn("All 2 instance(s) failed over", self.gnt("gnt-node failover -f node3"))
         for name in names:
             node, status = self.of("instance", name, "pnode", "status")

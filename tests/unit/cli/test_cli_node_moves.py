@@ -16,7 +16,7 @@ def master(*instances: str, **results: Any) -> FakeMaster:
 
     def query(what: str, fields: list[str], qfilter: Any) -> Any:
         if what == "node":
-            return {"data": [[[0, NODE], [0, list(instances)]]]}
+            return {"data": [[[0, NODE], [0, list(instances)], [0, ["mirrored.x"]]]]}
         return fake._Query(what, fields, qfilter)
 
     fake = FakeMaster({"Query": query}, results)
@@ -107,3 +107,51 @@ class FailoverTests(SynchronousTestCase):
         world = FakeWorld(master("a.x"))
         self.assertEqual(world.run("gnt-node failover node1"), 2)
         self.assertEqual(world.questions, ["Fail over instance(s) 'a.x'?"])
+
+
+class EvacuateTests(SynchronousTestCase):
+    """gnt-node evacuate."""
+
+    def test_modes(self) -> None:
+        """-p, -s, neither; a new secondary means -s."""
+        for options, mode, names in (
+            ("-p", "primary-only", "a.x"),
+            ("-s", "secondary-only", "mirrored.x"),
+            ("-n node3", "secondary-only", "mirrored.x"),
+            ("", "all", "a.x, mirrored.x"),
+        ):
+            fake = master("a.x", OP_NODE_EVACUATE={"jobs": []})
+            world = FakeWorld(fake, replies=("y",))
+            self.assertEqual(world.run(f"gnt-node evacuate {options} node1"), 0)
+            self.assertEqual(world.questions, [f"Relocate instance(s) {names} from node(s) {NODE}?"])
+            (opcode,) = fake.opcodes
+            self.assertEqual((opcode["mode"], opcode["node_name"]), (mode, NODE))
+            self.assertEqual(world.out_text, "All instances evacuated successfully.\n")
+
+    def test_nothing(self) -> None:
+        """A node without such instances is done at once."""
+        fake = master()
+        world = FakeWorld(fake)
+        self.assertEqual(world.run("gnt-node evacuate -f -p node1"), 0)
+        self.assertEqual(world.err_text, f"No instances to evacuate on node(s) {NODE}, exiting.\n")
+        self.assertEqual(fake.opcodes, [])
+
+    def test_both_ends(self) -> None:
+        """-p and -s together are a mistake."""
+        world = FakeWorld(master("a.x"))
+        self.assertEqual(world.run("gnt-node evacuate -f -p -s node1"), 1)
+        self.assertIn("Only one of", world.err_text)
+
+    def test_failures(self) -> None:
+        """Failures are counted, and are the exit code."""
+        fake = master(
+            "a.x", OP_NODE_EVACUATE={"jobs": [[True, 30]]}, OP_INSTANCE_MIGRATE=failure("no", "wrong_state")
+        )
+        fake.jobs[30] = [{"OP_ID": "OP_INSTANCE_MIGRATE"}]
+        world = FakeWorld(fake)
+        self.assertEqual(world.run("gnt-node evacuate -f node1"), 1)
+        self.assertIn("There were 1 errors during the evacuation.\n", world.out_text)
+
+    def test_declined(self) -> None:
+        """No ends it with 13."""
+        self.assertEqual(FakeWorld(master("a.x")).run("gnt-node evacuate node1"), 13)

@@ -9,6 +9,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import ErrorCode, NodeUnreachable, OperationFailed, PrereqError
+from ganeti.model.allocation import Evacuate, EvacuationMode, Solution
 from ganeti.model.calls.system import (
     NodeDemote,
     NodeLeaveCluster,
@@ -23,6 +24,7 @@ from ganeti.model.node import Node, NodeRole
 from ganeti.ops.instance.create import CreateInstance
 from ganeti.ops.instance.migrate import MigrateInstance
 from ganeti.ops.node.add import AddNode
+from ganeti.ops.node.evacuate import EvacuateNode
 from ganeti.ops.node.migrate import MigrateNode
 from ganeti.ops.node.powercycle import PowercycleNode
 from ganeti.ops.node.remove import RemoveNode
@@ -462,6 +464,84 @@ class MigrateTests(SynchronousTestCase):
             {"OP_TARGET": name, "NODE_NAME": name, "ALLOW_RUNTIME_CHANGES": "False"},
         )
         self.assertEqual(operation.hook_nodes(self.world.cluster).pre, (node_id(1),))
+
+
+class EvacuateTests(SynchronousTestCase):
+    """OP_NODE_EVACUATE."""
+
+    def setUp(self) -> None:
+        """Mirrored instances: 1 on nodes 1 and 2, 2 on 2 and 3, 3 on 3 and 1."""
+        self.world = world(cluster(instances=3, default_iallocator="builtin"))
+        self.world.allocation.solution = Solution(
+            jobs=(({"OP_ID": "OP_INSTANCE_MIGRATE", "instance_name": "inst1.example.com"},),)
+        )
+
+    def asked(self) -> tuple[str, Evacuate]:
+        """Allocator and request."""
+        ((name, request, _),) = self.world.allocation.requests
+        assert isinstance(request, Evacuate)
+        return name, request
+
+    def refused(self, text: str, **options: Any) -> None:
+        """Nothing is evacuated."""
+        given = {"node_name": "node1", "mode": EvacuationMode.ALL, **options}
+        with self.assertRaisesRegex((PrereqError, OperationFailed), text):
+            self.world.run(EvacuateNode(**given))
+        self.assertEqual(self.world.jobs.submitted, [])
+
+    def test_modes(self) -> None:
+        """The allocator is asked about the instances that the mode means."""
+        for mode, numbers in (
+            (EvacuationMode.PRIMARY_ONLY, (1,)),
+            (EvacuationMode.SECONDARY_ONLY, (3,)),
+            (EvacuationMode.ALL, (1, 3)),
+        ):
+            self.setUp()
+            self.world.run(EvacuateNode(node_name="node1", mode=mode, ignore_soft_errors=True))
+            names = tuple(f"inst{number}.example.com" for number in numbers)
+            self.assertEqual(
+                self.asked(), ("builtin", Evacuate(instances=names, mode=mode, ignore_soft_errors=True))
+            )
+
+    def test_jobs(self) -> None:
+        """What the allocator wants done is submitted."""
+        result = self.world.run(EvacuateNode(node_name="node1", mode=EvacuationMode.ALL, iallocator="hail"))
+        self.assertEqual(result, {"jobs": [[True, 101]]})
+        self.assertEqual(self.asked()[0], "hail")
+        ((job,),) = self.world.jobs.submitted
+        self.assertEqual(job.op_id(), "OP_INSTANCE_MIGRATE")
+
+    def test_one_stays(self) -> None:
+        """If one cannot leave none does, and the reason is told."""
+        self.world.allocation.solution = Solution(failed=(("inst3.example.com", "no room"),))
+        self.refused("inst3.example.com: no room")
+
+    def test_nothing_there(self) -> None:
+        """A node without instances is evacuated already; nobody is asked."""
+        self.world = world(cluster(default_iallocator="builtin"))
+        result = self.world.run(EvacuateNode(node_name="node1", mode=EvacuationMode.ALL))
+        self.assertEqual((result, self.world.allocation.requests), ({"jobs": []}, []))
+
+    def test_strange_opcodes(self) -> None:
+        """An allocator that asks for something unknown is refused."""
+        self.world.allocation.solution = Solution(jobs=(({"OP_ID": "OP_FORMAT_EVERYTHING"},),))
+        self.refused("OP_FORMAT_EVERYTHING")
+
+    def test_refusals(self) -> None:
+        """Contradicting wishes and unknown nodes."""
+        self.refused("either an allocator or a new secondary", remote_node="node2", iallocator="hail")
+        self.refused("only where secondaries", remote_node="node2")
+        self.refused("already", mode=EvacuationMode.SECONDARY_ONLY, remote_node="node3")
+        self.refused("'nosuch'", node_name="nosuch")
+        self.world = world(cluster(instances=3, default_iallocator=""))
+        self.refused("either an allocator or a new secondary")
+
+    def test_locks(self) -> None:
+        """The group with its nodes, and the instances, all shared (S2.3-026)."""
+        plan = self.world.plan(EvacuateNode(node_name="node1", mode=EvacuationMode.PRIMARY_ONLY))
+        self.assertEqual({request.mode for request in plan.requests.values()}, {LockMode.SHARED})
+        self.assertEqual(plan.requests[LockLevel.INSTANCE].names, {"inst1.example.com"})
+        self.assertEqual(plan.requests[LockLevel.NODEGROUP].names, {group_id(1)})
 
 
 class PowercycleTests(SynchronousTestCase):
