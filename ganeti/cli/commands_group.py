@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ganeti.cli.declarations import Argument, Command, Opcode
+from ganeti.cli.declarations import TO, Argument, Command, Opcode
 from ganeti.cli.lists import OUTPUT, ListKind, list_commands
 from ganeti.cli.tags import tag_commands
 
@@ -84,6 +84,12 @@ def _report_modify(invocation: Invocation, opcode: Opcode, result: Any) -> int:
     return 0
 
 
+def _evacuate(invocation: Invocation) -> int:
+    from ganeti.cli.moves import evacuate_group
+
+    return evacuate_group(invocation)
+
+
 COMMANDS = (
     *list_commands(LIST, "group"),
     *tag_commands("nodegroup", "group"),
@@ -92,6 +98,7 @@ COMMANDS = (
         arguments=(Argument("GROUP", names="group"), Argument("NODE", 1, None, "node")),
         run=_assign,
     ),
+    Command("evacuate", arguments=(Argument("GROUP", names="group"),), options=(TO,), run=_evacuate),
     Command("modify", report=_report_modify),
     Command("rename", arguments=(Argument("OLD-NAME", names="group"), Argument("NEW-NAME")), run=_rename),
     Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ganeti.cli.declarations import PRIORITY, Argument, Command, Opcode, Option
+from ganeti.cli.declarations import PRIORITY, TO, Argument, Command, Opcode, Option
 from ganeti.cli.errors import CommandError, MasterError
 from ganeti.cli.lists import OUTPUT, ListKind, list_commands
 from ganeti.cli.selection import ARGUMENTS, OPTIONS
@@ -183,6 +183,12 @@ def _console(invocation: Invocation) -> int:
     return run_console(invocation)
 
 
+def _change_group(invocation: Invocation) -> int:
+    from ganeti.cli.moves import change_group
+
+    return change_group(invocation)
+
+
 COMMANDS = (
     *list_commands(LIST, "instance", names_variable="GNT_INSTANCE_LIST"),
     *tag_commands("instance"),
@@ -193,6 +199,12 @@ COMMANDS = (
     Command("modify", prepare=_prepare_modify, report=_report_modify),
     Command("migrate", prepare=_prepare_move),
     Command("failover", prepare=_prepare_failover),
+    Command(
+        "change-group",
+        arguments=(Argument("INSTANCE", names="instance"),),
+        options=(TO,),
+        run=_change_group,
+    ),
     Command(
         "info",
         arguments=(Argument("INSTANCE", 0, None, "instance"),),

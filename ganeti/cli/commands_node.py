@@ -160,19 +160,19 @@ def _add(invocation: Invocation) -> int:
 
 
 def _migrate(invocation: Invocation) -> int:
-    from ganeti.cli.node_moves import migrate
+    from ganeti.cli.moves import migrate
 
     return migrate(invocation)
 
 
 def _evacuate(invocation: Invocation) -> int:
-    from ganeti.cli.node_moves import evacuate
+    from ganeti.cli.moves import evacuate
 
     return evacuate(invocation)
 
 
 def _failover(invocation: Invocation) -> int:
-    from ganeti.cli.node_moves import failover
+    from ganeti.cli.moves import failover
 
     return failover(invocation)
 

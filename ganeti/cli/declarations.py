@@ -95,6 +95,14 @@ PRIORITY = Option(
 )
 DRY_RUN = Option(("--dry-run",), "dry_run", "do only the checks and change nothing")
 FORCE = Option(("-f", "--force"), "force", "ask no questions")
+TO = Option(
+    ("--to",),
+    "_to",
+    "group they may go to; may be repeated; all others if absent",
+    "comma_list",
+    metavar="GROUP",
+    names="group",
+)
 COMMON = (DEBUG, REASON)
 JOB = (SUBMIT, PRINT_JOB_ID, PRIORITY)
 

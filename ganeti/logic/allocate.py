@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ganeti.errors import AllocatorError
-from ganeti.logic.evacuate import evacuate
+from ganeti.logic.evacuate import change_group, evacuate
 from ganeti.logic.node_figures import Question, question_of, traits_of
 from ganeti.logic.node_state import Demand, demand_of_request, node_states
 from ganeti.logic.placement import Choice, Scene, occupied, place
@@ -20,6 +20,7 @@ from ganeti.logic.shortage import explain
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
+    ChangeGroup,
     ClusterView,
     Evacuate,
     InstanceRequest,
@@ -46,6 +47,8 @@ def solve(request: AllocationRequest, view: ClusterView) -> Solution:
             return _allocate(view, request.instances)
         case Relocate():
             return relocate(request, scene_of(view, question_of(request, view.cluster)))
+        case ChangeGroup():
+            return change_group(request, scene_of(view, question_of(request, view.cluster)))
         case Evacuate():
             return evacuate(request, scene_of(view, question_of(request, view.cluster)))
     kind = request.__struct_config__.tag

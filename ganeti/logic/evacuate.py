@@ -1,4 +1,4 @@
-"""Takes instances off nodes, inside their group (iallocator.md sections 3.1 and 6.5).
+"""Takes instances off nodes inside their group, or into other groups (iallocator.md sections 3.1 and 6.5).
 
 Instances are handled in the order of the request; each sees the moves of those before it, and one that
 cannot go does not stop the others. Who does what comes out as opcodes.
@@ -6,20 +6,31 @@ cannot go does not stop the others. Who does what comes out as opcodes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from ganeti.logic.constraints import primary_problem
 from ganeti.logic.node_figures import backend_reader, traits_of
 from ganeti.logic.node_state import Demand, NodeState, demand_of_instance, exclusion_prefixes
-from ganeti.logic.placement import Scene, best_pair
+from ganeti.logic.pair_search import Search
+from ganeti.logic.placement import Scene, best_group, best_nodes, occupied
 from ganeti.logic.relocate import relocate
-from ganeti.model.allocation import Evacuate, EvacuationMode, Placement, Relocate, Solution
+from ganeti.logic.score import ClusterScore
+from ganeti.model.allocation import (
+    ChangeGroup,
+    Evacuate,
+    EvacuationMode,
+    InstanceRequest,
+    Placement,
+    Relocate,
+    Solution,
+)
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import Mirroring
-from ganeti.model.ids import NodeId
+from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.instance import Instance
+from ganeti.model.spec import NicSpec
 
 Opcode = Mapping[str, object]
 
@@ -37,16 +48,36 @@ class _Stuck(Exception):
 
 
 def evacuate(request: Evacuate, scene: Scene) -> Solution:
-    """A job for each instance that can leave, and reasons for the others."""
+    """A job for each instance that can leave its node, and reasons for the others."""
+    return _each(request.instances, scene, lambda scene, instance: _move(request, scene, instance))
+
+
+def change_group(request: ChangeGroup, scene: Scene) -> Solution:
+    """A job for each instance that can go into one of the groups, and reasons for the others.
+
+    No groups mean all others; those in which one of the instances is are none of them.
+    """
+    cluster = scene.cluster
+    homes = {
+        cluster.nodes[node].group
+        for name in request.instances
+        for node in cluster.nodes_of(cluster.instance(name))
+    }
+    targets = [group for group in request.target_groups or tuple(cluster.groups) if group not in homes]
+    return _each(
+        request.instances, scene, lambda scene, instance: _into_group(scene, instance, frozenset(targets))
+    )
+
+
+def _each(names: Sequence[str], scene: Scene, move_of: Callable[[Scene, Instance], _Move]) -> Solution:
     solution = Solution()
-    for name in request.instances:
+    for name in names:
         instance = scene.cluster.instance(name)
         try:
-            move = _move(request, scene, instance)
+            move = move_of(scene, instance)
         except _Stuck as stuck:
-            solution = msgspec.structs.replace(
-                solution, failed=(*solution.failed, (instance.name, str(stuck)))
-            )
+            failed = (*solution.failed, (instance.name, str(stuck)))
+            solution = msgspec.structs.replace(solution, failed=failed)
             continue
         scene = moved_to(scene, instance, move.nodes)
         solution = msgspec.structs.replace(
@@ -106,45 +137,81 @@ def _check_swap(scene: Scene, instance: Instance, secondary: NodeId, *, is_stric
         raise _Stuck(f"its secondary node {state.name} cannot run it: {problem.text}")
 
 
+def _check_way_out(scene: Scene, instance: Instance) -> None:
+    """Whether a mirrored instance whose node is down can be started on its secondary first."""
+    secondaries = scene.cluster.secondary_nodes(instance)
+    if secondaries and scene.cluster.nodes[instance.primary_node].offline:
+        _check_swap(scene, instance, secondaries[0], is_strict=False)
+
+
 def _both(scene: Scene, instance: Instance, *, is_strict: bool) -> _Move:
-    """Two new nodes: the mirror goes to the new primary, the instance follows, then its mirror."""
+    """Two new nodes in the same group."""
     cluster = scene.cluster
     demand = _demand(cluster, instance)
-    (secondary,) = cluster.secondary_nodes(instance)
-    primary = _state(scene, instance.primary_node)
-    left = scene.changed(
-        primary.without_primary(demand), _state(scene, secondary).without_secondary(demand, primary.node)
-    )
+    old = [_state(scene, node) for node in cluster.nodes_of(instance)]
     # Away from a node that is down an instance goes where it breaks a soft rule.
-    is_strict = is_strict and primary.is_online and _state(scene, secondary).is_online
-    old = frozenset((primary.node, secondary))
-    pair = best_pair(left, demand, primary.group, without=old, is_strict=is_strict)
-    if pair is None:
-        raise _Stuck(f"no two other nodes of group {cluster.groups[primary.group].name} can take it")
-    first, second = pair
-    steps: tuple[Opcode, ...] = (
+    is_strict = is_strict and all(state.is_online for state in old)
+    nodes = best_nodes(
+        _without(scene, instance),
+        demand,
+        old[0].group,
+        without=frozenset(state.node for state in old),
+        is_strict=is_strict,
+    )
+    _check_way_out(scene, instance)
+    if nodes is None:
+        raise _Stuck(f"no two other nodes of group {cluster.groups[old[0].group].name} can take it")
+    return _Move(nodes=nodes, opcodes=_journey(cluster, instance, nodes))
+
+
+def _into_group(scene: Scene, instance: Instance, targets: frozenset[GroupId]) -> _Move:
+    """The best place in one of the groups; in `last_resort` ones only if there is no other."""
+    cluster = scene.cluster
+    template = cluster.disk_template(instance)
+    if traits_of(template).mirroring is Mirroring.NONE:
+        raise _Stuck(f"its {template} disks are on one node only: it can be moved by hand, but not from here")
+    demand, wanted = _demand(cluster, instance), _request(cluster, instance)
+    left = _without(scene, instance)
+    online = [state for state in left.states if state.is_online]
+    choice = best_group(left, Search(online, demand), ClusterScore(left.states), wanted, targets)
+    if choice is not None:
+        _check_way_out(scene, instance)
+        nodes = tuple(state.node for state in choice.nodes)
+        return _Move(nodes=nodes, opcodes=_journey(cluster, instance, nodes))
+    names = ", ".join(sorted(cluster.groups[group].name for group in targets)) or "none"
+    raise _Stuck(f"no node of the groups it may go to ({names}) can take it")
+
+
+def _journey(cluster: Cluster, instance: Instance, nodes: tuple[NodeId, ...]) -> tuple[Opcode, ...]:
+    """To new nodes: of a mirrored instance the mirror goes first, then it follows, then its new mirror."""
+    is_down = cluster.nodes[instance.primary_node].offline
+    if len(nodes) == 1:
+        return (_leave(cluster, instance, nodes[0], is_down=is_down),)
+    first, second = nodes
+    steps = (
         _replace(cluster, instance, first),
         _leave(cluster, instance, None, is_down=False),
         _replace(cluster, instance, second),
     )
-    if cluster.nodes[primary.node].offline:
-        # It has to be brought away before its mirror can be made anew.
-        steps = (_leave(cluster, instance, None, is_down=True), *steps)
-    return _Move(nodes=pair, opcodes=steps)
+    # From a node that is down it has to be brought away before its mirror can be made anew.
+    return (_leave(cluster, instance, None, is_down=True), *steps) if is_down else steps
+
+
+def _without(scene: Scene, instance: Instance) -> Scene:
+    """The scene without an instance."""
+    demand = _demand(scene.cluster, instance)
+    primary = instance.primary_node
+    scene = scene.changed(_state(scene, primary).without_primary(demand))
+    for node in scene.cluster.secondary_nodes(instance):
+        scene = scene.changed(_state(scene, node).without_secondary(demand, primary))
+    return scene
 
 
 def moved_to(scene: Scene, instance: Instance, nodes: tuple[NodeId, ...]) -> Scene:
     """The scene with an instance on other nodes."""
     demand = _demand(scene.cluster, instance)
-    old = (instance.primary_node, *scene.cluster.secondary_nodes(instance))
-    scene = scene.changed(_state(scene, old[0]).without_primary(demand))
-    for node in old[1:]:
-        scene = scene.changed(_state(scene, node).without_secondary(demand, old[0]))
-    partner = nodes[1] if len(nodes) > 1 else None
-    scene = scene.changed(_state(scene, nodes[0]).with_primary(demand, partner))
-    if partner is not None:
-        scene = scene.changed(_state(scene, partner).with_secondary(demand, nodes[0]))
-    return scene
+    scene = _without(scene, instance)
+    return scene.changed(*occupied([_state(scene, node) for node in nodes], demand))
 
 
 def _state(scene: Scene, node: NodeId) -> NodeState:
@@ -154,6 +221,21 @@ def _state(scene: Scene, node: NodeId) -> NodeState:
 def _demand(cluster: Cluster, instance: Instance) -> Demand:
     backend = backend_reader(cluster.settings)(instance)
     return demand_of_instance(instance, cluster, backend, exclusion_prefixes(cluster))
+
+
+def _request(cluster: Cluster, instance: Instance) -> InstanceRequest:
+    """What a group would be asked for if the instance were new."""
+    backend = backend_reader(cluster.settings)(instance)
+    return InstanceRequest(
+        name=instance.name,
+        memory=backend.maxmem,
+        vcpus=backend.vcpus,
+        disks=tuple(disk.size for disk in cluster.disks_of(instance)),
+        disk_template=cluster.disk_template(instance),
+        hypervisor=instance.hypervisor,
+        nics=tuple(NicSpec(network=nic.network) for nic in instance.nics),
+        spindle_use=backend.spindle_use,
+    )
 
 
 def _leave(cluster: Cluster, instance: Instance, target: NodeId | None, *, is_down: bool) -> Opcode:

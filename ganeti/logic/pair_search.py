@@ -234,7 +234,9 @@ class Search:
         cores = [state.total_cpus for state in states]
         counts: Floats = [float(state.primaries) for state in states]
         spreads = [
-            *_twice("free_mem_cv", _ratios(free, sizes, -memory), _ratios(planned, sizes, -memory)),
+            *_twice(
+                "free_mem_cv", _ratios(free, sizes, -memory), _ratios(planned, sizes, -self.demand.memory)
+            ),
             *_twice("vcpu_ratio_cv", _ratios(used, cores, cpus), _ratios(planned_cpus, cores, cpus)),
             _spread(3 * WEIGHT["cpu_load_cv"], counts, [count + 1 for count in counts]),
         ]

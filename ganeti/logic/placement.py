@@ -65,14 +65,32 @@ def place(scene: Scene, request: InstanceRequest) -> Choice | None:
     if request.group is not None:
         # The established allocator scores a named group as if it were alone.
         online = [state for state in online if state.group == request.group]
-    if not online:
-        return None
     score = ClusterScore([state for state in scene.states if _in_scope(state, request.group)])
-    search = Search(online, demand)
+    return best_group(scene, Search(online, demand), score, request) if online else None
+
+
+def best_group(
+    scene: Scene,
+    search: Search,
+    score: ClusterScore,
+    request: InstanceRequest,
+    targets: frozenset[GroupId] | None = None,
+) -> Choice | None:
+    """The best place in one of the groups that allow an instance, the better tier first.
+
+    Args:
+        scene: the cluster, without the instance.
+        search: over the nodes that are online.
+        score: of all nodes that count.
+        request: the instance.
+        targets: only these groups; None: all.
+    """
     for tier in TIERS:
         choices = []
-        for group in allowed_groups(scene.cluster, request, demand, tier):
-            members = [i for i, s in enumerate(online) if s.group == group and scene.may_use(s)]
+        for group in allowed_groups(scene.cluster, request, search.demand, tier):
+            if targets is not None and group not in targets:
+                continue
+            members = [i for i, s in enumerate(search.states) if s.group == group and scene.may_use(s)]
             choice = _best_in_group(search, score, members)
             if choice is not None:
                 choices.append(choice)
@@ -81,10 +99,10 @@ def place(scene: Scene, request: InstanceRequest) -> Choice | None:
     return None
 
 
-def best_pair(
+def best_nodes(
     scene: Scene, demand: Demand, group: GroupId, *, without: frozenset[NodeId], is_strict: bool
-) -> tuple[NodeId, NodeId] | None:
-    """The two nodes of a group (primary, secondary) after which its score is lowest; None: none can.
+) -> tuple[NodeId, ...] | None:
+    """The nodes of a group (primary first) after which its score is lowest; None: none can.
 
     Args:
         scene: the cluster, without the instance.
@@ -97,10 +115,12 @@ def best_pair(
     online = [state for state in states if state.is_online]
     members = [i for i, s in enumerate(online) if scene.may_use(s) and s.node not in without]
     primaries = usable_primaries(online, members, demand, is_strict=is_strict)
-    secondaries = usable_secondaries(online, members, demand, is_strict=is_strict)
+    secondaries: list[int] = []
+    if demand.nodes_needed > 1:
+        secondaries = usable_secondaries(online, members, demand, is_strict=is_strict)
     search = Search(online, demand, is_strict=is_strict)
     choice = _best_of(search, ClusterScore(states), primaries, secondaries)
-    return None if choice is None else (choice.nodes[0].node, choice.nodes[1].node)
+    return None if choice is None else tuple(state.node for state in choice.nodes)
 
 
 def allowed_groups(

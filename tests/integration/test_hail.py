@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -35,6 +36,7 @@ from ganeti.logic.score import cluster_score
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
+    ChangeGroup,
     ClusterView,
     Evacuate,
     EvacuationMode,
@@ -147,61 +149,76 @@ class ProtocolTests(HailTestCase):
         self.assertEqual(ours.placements, theirs.placements)
 
 
-class EvacuationTests(HailTestCase):
-    """The same instances leave the same nodes: as hail says, or better for the group."""
+class DepartureTests(HailTestCase):
+    """The same instances leave nodes or groups: as hail says, or better."""
 
     @settings(max_examples=80, deadline=None)
     @given(seed=st.integers(0, 10**6), mode=st.sampled_from(list(EvacuationMode)), rng=st.randoms())
     def test_evacuation(self, seed: int, mode: EvacuationMode, rng: Random) -> None:
-        """Whoever may leave nodes that are up."""
+        """Off nodes, inside the group; of one group, as scores are those of a group."""
+        view, names = self.case(seed, rng)
+        cluster = view.cluster
+        home = {cluster.nodes[cluster.instance(name).primary_node].group for name in names[:1]}
+        names = [name for name in names if cluster.nodes[cluster.instance(name).primary_node].group in home]
+        if names:
+            self.compare(view, Evacuate(instances=tuple(names), mode=mode), home)
+
+    @settings(max_examples=80, deadline=None)
+    @given(seed=st.integers(0, 10**6), rng=st.randoms())
+    def test_change_of_group(self, seed: int, rng: Random) -> None:
+        """Into other groups."""
+        view, names = self.case(seed, rng)
+        if names and len(view.cluster.groups) > 1:
+            request = ChangeGroup(instances=tuple(names), target_groups=())
+            self.compare(view, request, set(view.cluster.groups), *SAME_RULES)
+
+    def case(self, seed: int, rng: Random) -> tuple[ClusterView, list[str]]:
+        """A cluster, and up to three instances on nodes that are up."""
         view, _ = random_case(seed, "drbd")
         view = msgspec.structs.replace(view, candidates=None)
-        cluster = view.cluster
         # What hail makes of instances on nodes that may have none is its own affair.
         names = sorted(
             instance.name
-            for instance in cluster.instances.values()
-            if all(_is_fine(cluster.nodes[node]) for node in cluster.nodes_of(instance))
+            for instance in view.cluster.instances.values()
+            if all(_is_fine(view.cluster.nodes[node]) for node in view.cluster.nodes_of(instance))
         )
-        if not names:
-            return
-        request = Evacuate(instances=tuple(rng.sample(names, min(len(names), 3))), mode=mode)
+        return view, rng.sample(names, min(len(names), 3))
+
+    def compare(
+        self, view: ClusterView, request: Evacuate | ChangeGroup, scope: Collection[GroupId], *options: str
+    ) -> None:
+        """The same places and jobs; or as many, and no worse for the groups that count."""
+        cluster = view.cluster
         ours = allocate.solve(request, view)
-        theirs = json.loads(hail(encode(request, view)))
+        theirs = json.loads(hail(encode(request, view), *options))
+        self.assertTrue(theirs["success"], theirs["info"])
         moved, _, jobs = theirs["result"]
-        placed = [
-            [place.instance, [cluster.nodes[node].name for node in place.nodes]] for place in ours.placements
-        ]
-        if placed == [[name, nodes] for name, _, nodes in moved]:
-            self.assertEqual(
-                [[opcode["OP_ID"] for opcode in job] for job in ours.jobs],
-                [[opcode["OP_ID"] for opcode in job] for job in jobs],
-            )
+        places = [(place.instance, place.nodes) for place in ours.placements]
+        by_hail = [(name, tuple(cluster.node(node).uuid for node in nodes)) for name, _, nodes in moved]
+        if places == by_hail:
+            self.assertEqual(_op_ids(ours.jobs), _op_ids(jobs))
             return
-        self.assertGreaterEqual(len(ours.placements), len(moved))
-        first = cluster.instance(request.instances[0])
-        home = cluster.nodes[first.primary_node].group
-        if len(ours.placements) == len(moved) and all(
-            cluster.nodes[cluster.instance(name).primary_node].group == home for name in request.instances
-        ):
-            by_hail = [(name, tuple(cluster.node(node).uuid for node in nodes)) for name, _, nodes in moved]
-            by_us = [(place.instance, place.nodes) for place in ours.placements]
-            self.assertLessEqual(
-                self.score(view, request, by_us, home), self.score(view, request, by_hail, home) + 1e-8
-            )
+        self.assertGreaterEqual(len(places), len(by_hail))
+        if len(places) == len(by_hail):
+            scores = [self.score(view, request, found, scope) for found in (places, by_hail)]
+            self.assertLessEqual(scores[0], scores[1] + 1e-8)
 
     def score(
         self,
         view: ClusterView,
-        request: Evacuate,
+        request: AllocationRequest,
         places: list[tuple[str, tuple[NodeId, ...]]],
-        group: GroupId,
+        scope: Collection[GroupId],
     ) -> float:
-        """Score of a group when instances are on these nodes."""
+        """Score of some groups when instances are on these nodes."""
         scene = scene_of(view, question_of(request, view.cluster))
         for name, nodes in places:
             scene = moved_to(scene, view.cluster.instance(name), nodes)
-        return cluster_score([state for state in scene.states if state.group == group])
+        return cluster_score([state for state in scene.states if state.group in scope])
+
+
+def _op_ids(jobs: Iterable[Iterable[Mapping[str, object]]]) -> list[list[object]]:
+    return [[opcode["OP_ID"] for opcode in job] for job in jobs]
 
 
 def _is_fine(node: Node) -> bool:

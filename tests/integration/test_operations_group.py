@@ -102,3 +102,21 @@ class GroupTests(OperationsCase):
         self.gnt("gnt-group remove default")
         self.addCleanup(self.gnt, "gnt-group add default")
         self.refused("gnt-group remove rack5", "3 nodes")
+
+    def test_instances_leave(self) -> None:
+        """Instances go to other groups: one of them, or all of a group (S2.3-012, S2.3-021)."""
+        self.rack("rack6")
+        self.gnt("gnt-group assign-nodes rack6 node2 node3")
+        names = [self.add(f"leaves{number}", "-n", "node1") for number in (1, 2)]
+        printed = self.gnt(f"gnt-instance change-group --to rack6 {names[0]}")
+        self.assertTrue(printed.endswith(f"Instance '{names[0]}' changed group successfully.\n"), printed)
+        self.assertEqual(self.of("instance", names[0], "pnode.group", "status"), ["rack6", "running"])
+        self.refused(f"gnt-instance change-group --to rack6 {names[0]}", "rack6")
+        printed = self.gnt("gnt-group drain default")
+        self.assertTrue(printed.endswith("All instances evacuated successfully.\n"), printed)
+        self.assertEqual(self.of("instance", names[1], "pnode.group", "status"), ["rack6", "running"])
+        self.assertEqual(self.of("group", "default", "pinst_cnt"), [0])
+        self.gnt("gnt-group evacuate --sequential --force-failover --to default rack6")
+        for name in names:
+            self.assertEqual(self.of("instance", name, "pnode", "status"), ["node1.virtual", "running"])
+        self.refused("gnt-group evacuate --to default default", "default")

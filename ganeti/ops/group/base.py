@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, ClassVar, TypeVar
 
 from ganeti.errors import ErrorCode, PrereqError
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import GROUP_NAME
+from ganeti.model.ids import GROUP_NAME, GroupId
 from ganeti.model.ipolicy import check_policy, check_templates, policy_from
 from ganeti.model.locks import LockLevel, LockPlan, exclusive
 from ganeti.model.node import NodeGroup
@@ -75,3 +75,30 @@ def check_group_policy(cluster: Cluster, group: NodeGroup) -> None:
     policy = policy_from(cluster.settings.ipolicy, group.ipolicy)
     check_policy(policy, of_group=True)
     check_templates(policy, cluster.settings.enabled_disk_templates)
+
+
+def target_groups(
+    cluster: Cluster, wanted: Sequence[str] | None, homes: Collection[GroupId]
+) -> tuple[GroupId, ...]:
+    """Groups to which instances may go that are to leave others.
+
+    Args:
+        cluster: the configuration.
+        wanted: names or UUIDs; None or nothing: all others.
+        homes: groups that they are to leave.
+
+    Raises:
+        PrereqError: wrong_input: one of the homes, or there are no others.
+    """
+    if wanted:
+        found = tuple(dict.fromkeys(cluster.group(name).uuid for name in wanted))
+        for group in found:
+            if group in homes:
+                raise PrereqError(
+                    f"instances are to leave group {cluster.groups[group].name}; it cannot be their target"
+                )
+        return found
+    others = tuple(group for group in cluster.groups if group not in homes)
+    if not others:
+        raise PrereqError("there is no other node group to which they could go; 'gnt-group add' makes one")
+    return others

@@ -61,3 +61,11 @@ def require_target(cluster: Cluster, node: Node, what: str) -> None:
         reason = "may not host instances (vm_capable is off)"
     if reason is not None:
         raise PrereqError(f"cannot {what} to node {node.name}: it {reason}", code=ErrorCode.STATE)
+
+
+def require_allocator(cluster: Cluster, name: str | None) -> str:
+    """The allocator that was named, or else the cluster's; refuse if there is none."""
+    found = name or cluster.settings.default_iallocator
+    if not found:
+        raise PrereqError("name an allocator (-I); the cluster has no default one")
+    return found

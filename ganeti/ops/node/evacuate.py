@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from msgspec.structs import replace
-
-from ganeti.errors import OperationFailed, PrereqError
+from ganeti.errors import PrereqError
 from ganeti.model.allocation import Evacuate, EvacuationMode, Solution
 from ganeti.model.cluster import Cluster
 from ganeti.model.instance import Instance
 from ganeti.model.locks import LockLevel, LockPlan, shared
 from ganeti.model.node import Node
+from ganeti.ops.allocator_jobs import allocator_jobs
 from ganeti.ops.base import Arguments, Command, Context, Jobs, OpCode, Operation, Param, Route
 from ganeti.ops.kinds import NODE
-from ganeti.ops.registry import load
 
 
 class EvacuateNode(OpCode, frozen=True, kw_only=True, tag="OP_NODE_EVACUATE"):
@@ -90,23 +88,7 @@ class EvacuateNodeOperation(Operation[EvacuateNode, Solution, Jobs]):
 
     async def run(self, ctx: Context, facts: Solution) -> Jobs:
         """The jobs, unless something stays."""
-        if facts.failed:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in facts.failed)
-            raise OperationFailed(f"not all instances can leave, so none is moved: {reasons}")
-        if facts.info:
-            ctx.feedback.info(facts.info)
-        registry = load()
-        return Jobs(
-            jobs=tuple(
-                tuple(self._released(registry.decode(opcode)) for opcode in opcodes) for opcodes in facts.jobs
-            )
-        )
-
-    def _released(self, op: OpCode) -> OpCode:
-        """An opcode of the allocator with what was asked for here."""
-        return (
-            replace(op, early_release=True) if self.op.early_release and hasattr(op, "early_release") else op
-        )
+        return allocator_jobs(facts, ctx.feedback, early_release=self.op.early_release)
 
     def _to_node(self, cluster: Cluster, target: Node) -> Solution:
         """New mirrors on a given node."""

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.logic.allocate import solve
+from ganeti.logic.allocate import scene_of, solve
 from ganeti.logic.allocator_answers import check_solution
-from ganeti.model.allocation import Evacuate, EvacuationMode, Solution
+from ganeti.logic.constraints import primary_problem, secondary_problem
+from ganeti.logic.node_figures import question_of
+from ganeti.logic.node_state import demand_of_request
+from ganeti.logic.pair_search import Search
+from ganeti.logic.placement import occupied
+from ganeti.logic.score import cluster_score
+from ganeti.model.allocation import Allocate, ChangeGroup, Evacuate, EvacuationMode, Solution
 from ganeti.model.cluster import Cluster
-from ganeti.testing.clusters import cluster, node_id, with_instance, with_node
-from ganeti.testing.placement_worlds import Machine, placement_view
+from ganeti.model.node import AllocPolicy
+from ganeti.testing.clusters import cluster, group_id, node_id, with_instance, with_node
+from ganeti.testing.placement_worlds import Machine, placement_view, random_case
 
 PRIMARY, SECONDARY, ALL = EvacuationMode.PRIMARY_ONLY, EvacuationMode.SECONDARY_ONLY, EvacuationMode.ALL
 
@@ -150,3 +161,105 @@ class MirroredTests(SynchronousTestCase):
         """Nodes of other groups are no targets."""
         value = with_instance(cluster(nodes=6, groups=2), "a", primary="node1", secondary="node3")
         self.assertEqual(nodes_of(evacuate(value, SECONDARY, "a")), [["1", "5"]])
+
+
+class ChangeGroupTests(SynchronousTestCase):
+    """Instances that go to other groups; odd nodes are in group 1, even ones in group 2."""
+
+    def setUp(self) -> None:
+        """A mirrored instance on 1 and 3, one on shared storage on 1."""
+        value = cluster(nodes=4, groups=2)
+        value = with_instance(value, "m", primary="node1", secondary="node3")
+        self.value = with_instance(value, "s", primary="node1", template="rbd")
+
+    def change(self, *names: str, targets: tuple[int, ...] = (), value: Cluster | None = None) -> Solution:
+        """The answer, checked."""
+        request = ChangeGroup(
+            instances=tuple(f"{name}.example.com" for name in names),
+            target_groups=tuple(group_id(number) for number in targets),
+        )
+        view = placement_view(value or self.value)
+        solution = solve(request, view)
+        check_solution(request, view, solution)
+        return solution
+
+    def test_mirrored(self) -> None:
+        """The mirror goes ahead, the instance follows, and gets a new mirror there (S2.3-017)."""
+        solution = self.change("m")
+        first, second = nodes_of(solution)[0]
+        self.assertEqual({first, second}, {"2", "4"})
+        expected = [("REPLACE_DISKS", f"node{first}"), ("MIGRATE", None), ("REPLACE_DISKS", f"node{second}")]
+        self.assertEqual(steps(solution), [expected])
+
+    def test_shared_storage(self) -> None:
+        """It goes there at once, each where the ones before leave most room."""
+        value = with_instance(self.value, "t", primary="node3", template="rbd", memory=8192)
+        solution = self.change("s", "t", value=value)
+        self.assertEqual(sorted(nodes_of(solution)), [["2"], ["4"]])
+        self.assertEqual({job[0][0] for job in steps(solution)}, {"MIGRATE"})
+
+    def test_targets(self) -> None:
+        """Only the groups that were named; never one where an instance of the request is."""
+        value = cluster(nodes=6, groups=3)
+        value = with_instance(value, "s", primary="node1", template="rbd")
+        self.assertEqual(nodes_of(self.change("s", targets=(3,), value=value))[0][0] in "36", True)
+        ((_, reason),) = self.change("s", targets=(1,), value=value).failed
+        self.assertIn("(none)", reason)
+
+    def test_policies_of_groups(self) -> None:
+        """Preferred groups first, last resorts if need be, the others never (SX-005, S2.3-009, S2.3-010)."""
+        value = with_instance(cluster(nodes=6, groups=3), "s", primary="node1", template="rbd")
+
+        def with_policy(group: int, policy: AllocPolicy) -> None:
+            nonlocal value
+            changed = msgspec.structs.replace(value.groups[group_id(group)], alloc_policy=policy)
+            value = msgspec.structs.replace(value, groups=value.groups.with_item(changed.uuid, changed))
+
+        with_policy(2, AllocPolicy.LAST_RESORT)
+        self.assertIn(nodes_of(self.change("s", value=value))[0][0], "36")
+        with_policy(3, AllocPolicy.UNALLOCABLE)
+        self.assertIn(nodes_of(self.change("s", value=value))[0][0], "25")
+        with_policy(2, AllocPolicy.UNALLOCABLE)
+        self.assertEqual(len(self.change("s", value=value).failed), 1)
+
+    def test_dead_nodes(self) -> None:
+        """From a node that is down it starts on its mirror first; without a living mirror it stays."""
+        dead = with_node(self.value, "node1", offline=True, master_candidate=False)
+        self.assertEqual(steps(self.change("m", value=dead))[0][0], ("FAILOVER", None))
+        both = with_node(dead, "node3", offline=True, master_candidate=False)
+        self.assertIn("cannot be used", self.change("m", value=both).failed[0][1])
+
+    def test_unmirrored(self) -> None:
+        """What lies on one node only stays."""
+        value = with_instance(self.value, "p", primary="node1", template="plain")
+        self.assertIn("plain disks", self.change("p", value=value).failed[0][1])
+
+
+class StoppedInstancesTests(SynchronousTestCase):
+    """What does not run uses no memory now, but will when it is started."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(seed=st.integers(0, 10**6))
+    def test_best_pair(self, seed: int) -> None:
+        """The search gives a pair that no other one beats, also for an instance that is stopped."""
+        view, request = random_case(seed, "drbd")
+        scene = scene_of(view, question_of(Allocate(instance=request), view.cluster))
+        states = [state for state in scene.states if state.is_online]
+        demand = msgspec.structs.replace(demand_of_request(request, view.cluster), is_up=False)
+        firsts = [i for i, state in enumerate(states) if primary_problem(state, demand) is None]
+        seconds = [i for i, state in enumerate(states) if secondary_problem(state, demand) is None]
+
+        def score(first: int, second: int) -> float:
+            new = {node.node: node for node in occupied([states[first], states[second]], demand)}
+            return cluster_score([new.get(state.node, state) for state in states])
+
+        every = [
+            score(first, second)
+            for first in firsts
+            for second in seconds
+            if first != second and secondary_problem(states[second], demand, states[first].node) is None
+        ]
+        found = Search(states, demand).best_pairs(firsts, seconds)
+        self.assertEqual(bool(found), bool(every))
+        if every:
+            self.assertLess(min(score(*pair) for pair in found) - min(every), 1e-8)

@@ -6,15 +6,18 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.errors import ErrorCode, PrereqError
+from ganeti.errors import ErrorCode, OperationFailed, PrereqError
+from ganeti.model.allocation import ChangeGroup, Solution
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockLevel
 from ganeti.model.node import AllocPolicy, NodeGroup
 from ganeti.ops.base import OpCode
 from ganeti.ops.group.assign_nodes import AssignNodes
+from ganeti.ops.group.evacuate import EvacuateGroup
 from ganeti.ops.group.remove import RemoveGroup
 from ganeti.ops.group.rename import RenameGroup
 from ganeti.ops.group.set_params import SetGroupParams
+from ganeti.ops.instance.change_group import ChangeInstanceGroup
 from ganeti.testing.clusters import cluster, group_id, node_id
 from ganeti.testing.operations import OperationWorld
 
@@ -241,3 +244,119 @@ class AssignWithInstancesTests(GroupCase):
         error = self.refused(AssignNodes(group_name="group2", nodes=("node1",), force=True), "together")
         self.assertIn("inst1.example.com", str(error))
         self.assertNotIn("inst2", str(error))
+
+
+class EvacuateTests(GroupCase):
+    """OP_GROUP_EVACUATE; instances 1 and 3 are in `default`, 2 in `group2`."""
+
+    value = cluster(nodes=4, groups=2, instances=3, template="sharedfile", default_iallocator="builtin")
+
+    def setUp(self) -> None:
+        """The allocator migrates both."""
+        super().setUp()
+        self.world.allocation.solution = Solution(
+            jobs=tuple(
+                (
+                    {
+                        "OP_ID": "OP_INSTANCE_MIGRATE",
+                        "instance_name": f"inst{number}.example.com",
+                        "allow_failover": True,
+                        "target_node": "node2.example.com",
+                    },
+                )
+                for number in (1, 3)
+            )
+        )
+
+    def jobs(self) -> list[Any]:
+        """Opcodes that were submitted, one of each job."""
+        return [job for (job,) in self.world.jobs.submitted]
+
+    def test_request(self) -> None:
+        """All instances of the group, and the other groups or those that were named (S2.3-012)."""
+        for wanted in (None, ("group2",), (group_id(2), "group2")):
+            self.setUp()
+            self.world.run(EvacuateGroup(group_name="default", target_groups=wanted))
+            ((name, request, _),) = self.world.allocation.requests
+            names = ("inst1.example.com", "inst3.example.com")
+            expected = ChangeGroup(instances=names, target_groups=(group_id(2),))
+            self.assertEqual((name, request), ("builtin", expected))
+
+    def test_jobs(self) -> None:
+        """A job for each, side by side."""
+        result = self.world.run(EvacuateGroup(group_name="default"))
+        self.assertEqual(result, {"jobs": [[True, 101], [True, 102]]})
+        self.assertEqual([op.op_id() for op in self.jobs()], ["OP_INSTANCE_MIGRATE"] * 2)
+        self.assertEqual([op.depends for op in self.jobs()], [None, None])
+
+    def test_one_after_the_other(self) -> None:
+        """`sequential`: each waits for the one before, however that ends; `force_failover`: none is live."""
+        self.world.run(EvacuateGroup(group_name="default", sequential=True, force_failover=True))
+        first, second = self.jobs()
+        self.assertEqual((first.op_id(), first.target_node), ("OP_INSTANCE_FAILOVER", "node2.example.com"))
+        self.assertEqual((first.depends, second.depends[0][0]), (None, -1))
+
+    def test_empty(self) -> None:
+        """A group without instances is empty already."""
+        self.world = OperationWorld(cluster(nodes=4, groups=2, default_iallocator="builtin"))
+        self.assertEqual(self.world.run(EvacuateGroup(group_name="default")), {"jobs": []})
+        self.assertEqual(self.world.allocation.requests, [])
+
+    def test_refusals(self) -> None:
+        """The group itself is no target; there must be another group and an allocator."""
+        self.refused(
+            EvacuateGroup(group_name="default", target_groups=("default",)), "cannot be their target"
+        )
+        self.refused(EvacuateGroup(group_name="default", target_groups=("nosuch",)), "nosuch")
+        self.world = OperationWorld(cluster(instances=1, default_iallocator="builtin"))
+        self.refused(EvacuateGroup(group_name="default"), "no other node group")
+        self.world = OperationWorld(cluster(nodes=4, groups=2, instances=1, default_iallocator=""))
+        self.refused(EvacuateGroup(group_name="default"), "-I")
+
+    def test_hooks(self) -> None:
+        """They run on the master and the group's nodes, and know the targets."""
+        operation = self.world.operation(EvacuateGroup(group_name="group2", target_groups=("default",)))
+        self.assertEqual(
+            operation.hook_env(self.world.cluster),
+            {"OP_TARGET": "group2", "GROUP_NAME": "group2", "TARGET_GROUPS": group_id(1)},
+        )
+        nodes = operation.hook_nodes(self.world.cluster)
+        self.assertEqual(nodes.pre, (node_id(1), node_id(2), node_id(4)))
+
+
+class ChangeGroupTests(GroupCase):
+    """OP_INSTANCE_CHANGE_GROUP."""
+
+    value = EvacuateTests.value
+
+    def setUp(self) -> None:
+        """The allocator has nothing to do."""
+        super().setUp()
+        self.world.allocation.solution = Solution()
+
+    def test_request(self) -> None:
+        """One instance, and the other groups or those that were named (S2.3-021)."""
+        for wanted in (None, ("group2",)):
+            self.setUp()
+            self.world.run(
+                ChangeInstanceGroup(instance_name="inst1", target_groups=wanted, iallocator="hail")
+            )
+            ((name, request, _),) = self.world.allocation.requests
+            expected = ChangeGroup(instances=("inst1.example.com",), target_groups=(group_id(2),))
+            self.assertEqual((name, request), ("hail", expected))
+
+    def test_refusals(self) -> None:
+        """The group where it is is no target; its disks must be such that it can go (S2.3-022)."""
+        op = ChangeInstanceGroup(instance_name="inst1", target_groups=("default",))
+        self.refused(op, "cannot be their target")
+        self.world.allocation.solution = Solution(failed=(("inst1.example.com", "plain disks"),))
+        with self.assertRaisesRegex(OperationFailed, "plain disks"):
+            self.world.run(ChangeInstanceGroup(instance_name="inst1"))
+
+    def test_hooks(self) -> None:
+        """They run on the master, and know instance and targets."""
+        op = ChangeInstanceGroup(instance_name="inst1", target_groups=("group2",))
+        operation = self.world.operation(op)
+        env = operation.hook_env(self.world.cluster)
+        self.assertEqual((env["TARGET_GROUPS"], env["INSTANCE_NAME"]), (group_id(2), "inst1.example.com"))
+        self.assertEqual(operation.hook_nodes(self.world.cluster).pre, (node_id(1),))

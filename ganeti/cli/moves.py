@@ -1,4 +1,4 @@
-"""Moves all instances of a node: `gnt-node migrate`, `failover` and `evacuate`."""
+"""Moves instances off nodes and groups, where one operation asks for a job for each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def migrate(invocation: Invocation) -> int:
         return 0
     if not invocation.option("force"):
         invocation.require_yes(f"Migrate instance(s) {', '.join(names)}?", code=_MIGRATE_DECLINED)
-    return _follow(invocation, opcode, "migrated", "node migration")
+    return follow(invocation, opcode, "All instances migrated successfully.", "node migration")
 
 
 def evacuate(invocation: Invocation) -> int:
@@ -56,10 +56,29 @@ def evacuate(invocation: Invocation) -> int:
     if not invocation.option("force"):
         question = f"Relocate instance(s) {', '.join(names)} from node(s) {node}?"
         invocation.require_yes(question, code=_MIGRATE_DECLINED)
-    return _follow(invocation, opcode, "evacuated", "evacuation")
+    return follow(invocation, opcode, "All instances evacuated successfully.", "evacuation")
 
 
-def _follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int:
+def evacuate_group(invocation: Invocation) -> int:
+    """Empty a group as the allocator says."""
+    opcode = _with_targets(invocation)
+    return follow(invocation, opcode, "All instances evacuated successfully.", "evacuation")
+
+
+def change_group(invocation: Invocation) -> int:
+    """Move an instance to another group."""
+    opcode = _with_targets(invocation)
+    done = f"Instance '{opcode['instance_name']}' changed group successfully."
+    return follow(invocation, opcode, done, "group change")
+
+
+def _with_targets(invocation: Invocation) -> Opcode:
+    opcode = full_opcode(invocation)
+    targets = invocation.option("_to")
+    return {**opcode, "target_groups": list(targets)} if targets else opcode
+
+
+def follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int:
     """Submit an operation that asks for jobs, wait for all of them, and tell how they ended."""
     try:
         result = execute(invocation, opcode)
@@ -72,7 +91,7 @@ def _follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int
     if errors:
         invocation.print(f"There were {errors} errors during the {what}.")
         return 1
-    invocation.print(f"All instances {done} successfully.")
+    invocation.print(done)
     return 0
 
 

@@ -1,0 +1,64 @@
+"""Jobs that an allocator asks for when instances are to leave a node or a group."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ganeti.errors import OperationFailed
+from ganeti.interfaces import IFeedback
+from ganeti.model.allocation import Solution
+from ganeti.ops.base import Jobs, OpCode
+
+AFTER_ANY_END = ((-1, ("canceled", "error", "success")),)
+"""After the job before it in the same submission."""
+
+
+def allocator_jobs(
+    solution: Solution,
+    feedback: IFeedback,
+    *,
+    early_release: bool = False,
+    force_failover: bool = False,
+    sequential: bool = False,
+) -> Jobs:
+    """The jobs of an answer, unless some instance has to stay.
+
+    Args:
+        solution: the answer, for change-group or node-evacuate.
+        feedback: told what the allocator says of it.
+        early_release: old disks are given up before new ones are in step.
+        force_failover: nothing is migrated live.
+        sequential: one job after the other.
+
+    Raises:
+        OperationFailed: an instance cannot leave; none is moved then.
+        PrereqError: the allocator asks for something unknown.
+    """
+    from ganeti.ops.registry import load
+
+    if solution.failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in solution.failed)
+        raise OperationFailed(f"not all instances can leave, so none is moved: {reasons}")
+    if solution.info:
+        feedback.info(solution.info)
+    registry = load()
+    jobs: list[tuple[OpCode, ...]] = []
+    for opcodes in solution.jobs:
+        ops = []
+        for opcode in opcodes:
+            if force_failover and opcode["OP_ID"] == "OP_INSTANCE_MIGRATE":
+                opcode = {
+                    name: value
+                    for name, value in {**opcode, "OP_ID": "OP_INSTANCE_FAILOVER"}.items()
+                    if name != "allow_failover"
+                }
+            op = registry.decode(opcode)
+            ops.append(replace(op, early_release=True) if early_release and _has_release(op) else op)
+        if sequential and jobs:
+            ops[0] = replace(ops[0], depends=AFTER_ANY_END)
+        jobs.append(tuple(ops))
+    return Jobs(jobs=tuple(jobs))
+
+
+def _has_release(op: OpCode) -> bool:
+    return "early_release" in op.__struct_fields__
