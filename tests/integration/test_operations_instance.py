@@ -260,6 +260,8 @@ class MoveTests(OperationsCase):
 
     def test_all_of_a_node(self) -> None:
         """All instances of a node migrate, or fail over; those of others stay."""
+        for (left,) in self.rows("gnt-instance list", "-o name"):
+            self.gnt(f"gnt-instance remove -f {left}")
         names = [self.add(f"all{number}", "-n", "node1") for number in (1, 2)]
         other = self.add("other", "-n", "node2")
         printed = self.gnt("gnt-node migrate -f -n node3 node1")
