@@ -84,13 +84,9 @@ def merged_by_name(
         PrereqError: an unknown name.
         GanetiError: an unknown or wrong parameter.
     """
-    merged = dict(own)
-    for name, values in changes.items():
-        table = tables.get(name)
-        if table is None:
-            raise PrereqError(f"unknown {what} {name!r}; known: {', '.join(sorted(tables))}")
-        merged[name] = table.fill(table.merge(merged.get(name, {}), values), with_globals=True)
-    return merged
+    merged = merged_own(own, changes, tables, what)
+    whole = {name: tables[name].fill(merged.get(name, {}), with_globals=True) for name in changes}
+    return {**own, **whole}
 
 
 def merged_own(

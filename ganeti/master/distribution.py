@@ -137,8 +137,10 @@ class SsconfDistributor:
             return
         except GanetiError as error:
             self.log.error("nodes do not get new ssconf files: {error}", error=str(error))
+            self._round_in(RETRY_S)
         except Exception:
             self.log.failure("distribution of ssconf files failed")
+            self._round_in(RETRY_S)
         else:
             if failures:
                 self._round_in(RETRY_S)

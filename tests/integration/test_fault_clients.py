@@ -80,16 +80,19 @@ class RudeClientsTests(ClientsCase):
         data = request("Version")
         over = threading.Event()
 
+        sent = threading.Semaphore(0)
+
         def dawdle() -> None:
             for at in range(len(data)):
                 slow.sendall(data[at : at + 1])
+                sent.release()
                 over.wait(0 if over.is_set() else 1)
 
         dawdler = threading.Thread(target=dawdle, daemon=True)
         dawdler.start()
-        self.assert_served()
-        time.sleep(1)
-        self.assert_served()
+        for _ in range(2):
+            self.assertTrue(sent.acquire(timeout=5))
+            self.assert_served()
         over.set()
         dawdler.join(5)
         self.assertIn("release", self.answer(slow))

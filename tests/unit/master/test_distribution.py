@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti.errors import ConfigurationError
 from ganeti.logic.ssconf import ssconf_files
 from ganeti.master.distribution import SsconfDistributor
 from ganeti.model.calls.system import WriteSsconf
@@ -22,16 +23,21 @@ class DistributorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
+        self.problem: Exception | None = None
         self.nodes = FakeNodes(self.clock)
         self.config = MemoryConfig(with_node(cluster(nodes=4, instances=2), "node4", offline=True))
         self.distributor = SsconfDistributor(
             self.clock,  # type: ignore[arg-type]
             self.config,
             self.nodes,
-            compute=lambda value: succeed(ssconf_files(value)),
+            compute=self.compute,
         )
         self.distributor.start()
         self.clock.advance(0)
+
+    def compute(self, cluster: Cluster) -> Deferred[dict[str, str]]:
+        """The texts, unless there is a problem."""
+        return succeed(ssconf_files(cluster)) if self.problem is None else fail(self.problem)
 
     def sent(self, node: str) -> list[dict[str, str]]:
         """What a node was sent since this was asked last."""
@@ -82,6 +88,20 @@ class DistributorTests(SynchronousTestCase):
         self.nodes.unreachable.clear()
         self.clock.advance(61)
         self.assertEqual(self.sent("node2"), [ssconf_files(self.config.current())])
+
+    def test_failed_round(self) -> None:
+        """A round that fails as a whole is told and repeated, as the next change may be far away."""
+        for error in (ConfigurationError("a text is too long"), RuntimeError("a mistake")):
+            with self.subTest(error=error):
+                self.problem = error
+                self.update(with_instance(self.config.current(), f"new{type(error).__name__.lower()}"))
+                self.clock.advance(2)
+                self.assertEqual(self.sent("node2")[1:], [])
+                self.problem = None
+                self.clock.advance(61)
+                (files,) = self.sent("node2")
+                self.assertIn(type(error).__name__.lower(), files["instance_list"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_node_comes_online(self) -> None:
         """A node that was offline gets everything when it is back."""
