@@ -48,7 +48,7 @@ def run() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="fanout-") as base:
         directory = os.path.join(base, "c")
         began = time.perf_counter()
-        _vcluster("create", directory, "--nodes", str(NODES), "--simulated")
+        _vcluster("create", directory, "--nodes", str(NODES), "--simulated", "--at-once")
         created = time.perf_counter() - began
         try:
             return [

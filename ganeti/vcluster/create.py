@@ -16,7 +16,7 @@ from ganeti.errors import CommandFailed, PrereqError
 from ganeti.io.files import Ownership, write_file
 from ganeti.vcluster import netns
 from ganeti.vcluster.files import write_files
-from ganeti.vcluster.join import join_simulated
+from ganeti.vcluster.join import join_at_once, join_by_jobs
 from ganeti.vcluster.layout import Layout, VirtualNode, plan
 from ganeti.vcluster.nodes import command_on, environment
 from ganeti.vcluster.processes import kill_all
@@ -154,8 +154,13 @@ def group_name(number: int) -> str:
     return f"group{number + 1}" if number else "default"
 
 
-def form(layout: Layout, init_options: Sequence[str] = ()) -> None:
+def form(layout: Layout, init_options: Sequence[str] = (), *, at_once: bool = False) -> None:
     """Make the cluster and take all nodes into it.
+
+    Args:
+        layout: the cluster.
+        init_options: further options of `gnt-cluster init`.
+        at_once: record simulated nodes together, without a job for each.
 
     Raises:
         CommandFailed: a command failed; what it printed is on the terminal.
@@ -164,8 +169,8 @@ def form(layout: Layout, init_options: Sequence[str] = ()) -> None:
     for number in range(1, layout.groups):
         _run(layout, ["gnt-group", "add", group_name(number)])
     if layout.simulated:
-        # A command for each would take longer than all the jobs.
-        join_simulated(layout, {node.number: group_name(layout.group_of(node)) for node in layout.nodes})
+        join = join_at_once if at_once else join_by_jobs
+        join(layout, {node.number: group_name(layout.group_of(node)) for node in layout.nodes})
         return
     for node in layout.nodes[1:]:
         _run(layout, add_command(layout, node))

@@ -42,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
         "--simulated", action="store_true", help="serve all nodes but the master from one process"
     )
     create.add_argument(
+        "--at-once",
+        action="store_true",
+        help="with --simulated: record the nodes together; a job for each takes minutes for 1,000",
+    )
+    create.add_argument(
         "--no-init", action="store_true", help="only prepare the nodes; gnt-cluster init is up to you"
     )
     for name, text in (
@@ -108,6 +113,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _create(options: argparse.Namespace) -> int:
+    if options.at_once and not options.simulated:
+        raise GanetiError("--at-once is for simulated nodes; give --simulated, too, or leave it away")
     layout = plan_free(
         options.dir,
         options.nodes,
@@ -123,7 +130,7 @@ def _create(options: argparse.Namespace) -> int:
     if options.no_init:
         print(f"{len(layout.nodes)} nodes are prepared; the first command is\n  {_first_command(layout)}")
         return 0
-    form(layout, init_options(layout))
+    form(layout, init_options(layout), at_once=options.at_once)
     print(f'cluster of {len(layout.nodes)} nodes is up; eval "$(ganeti-vcluster env {layout.directory})"')
     return 0
 

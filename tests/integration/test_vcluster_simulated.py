@@ -14,10 +14,13 @@ class SimulatedTests(VclusterCase):
     """A hundred nodes."""
 
     def test_life(self) -> None:
-        """They are listed live, take instances, verify, and survive stop and start; all within seconds."""
+        """They join by jobs, are listed live, take instances, verify, and survive stop and start."""
         began = time.monotonic()
         self.vcluster("create", "--nodes", str(COUNT), "--simulated", "--groups", "2")
-        self.assertLess(time.monotonic() - began, 30)
+        self.assertLess(time.monotonic() - began, 60)
+        jobs = self.gnt("gnt-job", "list", "--no-headers", "--separator=|", "-o", "status,summary")
+        joined = [line for line in jobs.splitlines() if line.startswith("success|NODE_ADD(")]
+        self.assertEqual(len(joined), COUNT - 1)
         until(lambda: len(self._living()) == COUNT, "not all nodes are there")
         candidates = self.gnt("gnt-node", "list", "--no-headers", "-o", "name", "-F", "master_candidate")
         self.assertEqual(len(candidates.split()), 10)
@@ -40,3 +43,13 @@ class SimulatedTests(VclusterCase):
     def _living(self) -> list[str]:
         listed = self.gnt("gnt-node", "list", "--no-headers", "--separator=|", "-o", "name,mfree")
         return [line for line in listed.split() if line.partition("|")[2].isdigit()]
+
+    def test_at_once(self) -> None:
+        """Recorded together they are the same, in their groups; only simulated nodes can be."""
+        self.assertIn("--simulated", self.run_program("create", self.directory, "--at-once").stderr)
+        self.vcluster("create", "--nodes", "30", "--simulated", "--at-once", "--groups", "2")
+        until(lambda: len(self._living()) == 30, "not all nodes are there")
+        groups = self.gnt("gnt-group", "list", "--no-headers", "-o", "node_cnt").split()
+        self.assertEqual(groups, ["15", "15"])
+        until(self._is_well, "verify finds errors")
+        self.vcluster("destroy")
