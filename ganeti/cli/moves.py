@@ -25,7 +25,7 @@ def migrate(invocation: Invocation) -> int:
         return 0
     if not invocation.option("force"):
         invocation.require_yes(f"Migrate instance(s) {', '.join(names)}?", code=_MIGRATE_DECLINED)
-    return follow(invocation, opcode, "All instances migrated successfully.", "node migration")
+    return _follow(invocation, opcode, "All instances migrated successfully.", "node migration")
 
 
 def evacuate(invocation: Invocation) -> int:
@@ -56,20 +56,20 @@ def evacuate(invocation: Invocation) -> int:
     if not invocation.option("force"):
         question = f"Relocate instance(s) {', '.join(names)} from node(s) {node}?"
         invocation.require_yes(question, code=_MIGRATE_DECLINED)
-    return follow(invocation, opcode, "All instances evacuated successfully.", "evacuation")
+    return _follow(invocation, opcode, "All instances evacuated successfully.", "evacuation")
 
 
 def evacuate_group(invocation: Invocation) -> int:
     """Empty a group as the allocator says."""
     opcode = _with_targets(invocation)
-    return follow(invocation, opcode, "All instances evacuated successfully.", "evacuation")
+    return _follow(invocation, opcode, "All instances evacuated successfully.", "evacuation")
 
 
 def change_group(invocation: Invocation) -> int:
     """Move an instance to another group."""
     opcode = _with_targets(invocation)
     done = f"Instance '{opcode['instance_name']}' changed group successfully."
-    return follow(invocation, opcode, done, "group change")
+    return _follow(invocation, opcode, done, "group change")
 
 
 def _with_targets(invocation: Invocation) -> Opcode:
@@ -78,7 +78,7 @@ def _with_targets(invocation: Invocation) -> Opcode:
     return {**opcode, "target_groups": list(targets)} if targets else opcode
 
 
-def follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int:
+def _follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int:
     """Submit an operation that asks for jobs, wait for all of them, and tell how they ended."""
     try:
         result = execute(invocation, opcode)

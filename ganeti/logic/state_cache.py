@@ -37,7 +37,7 @@ Running = Mapping[str, RunningInstance]
 """Instances that run on a node, by name."""
 
 
-class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A full answer of a node."""
 
     info: NodeInfoResult
@@ -59,10 +59,12 @@ class _Group:
     """State of the nodes of a group, and its capacity."""
 
     def __init__(self) -> None:
-        self.nodes: dict[NodeId, NodeState] = {}
+        self.nodes: dict[NodeId, NodeAnswer] = {}
         self.dropped = 0
         """Number of the event by which the states of all nodes were dropped last."""
         self.capacity: Capacity | None = None
+        self.measured: dict[NodeId, NodeInfoResult] = {}
+        """What each node said when the capacity was computed, or first since: small losses add up."""
         self.capacity_dropped = 0
         """Number of the event by which the capacity was dropped last."""
 
@@ -89,13 +91,13 @@ class StateCache:
 
     # --- reading -----------------------------------------------------------------------------
 
-    def node(self, node: NodeId, *, now: float) -> NodeState | None:
+    def node(self, node: NodeId, *, now: float) -> NodeAnswer | None:
         """What a node said last, if that still counts."""
         group = self._group_with(node)
         state = None if group is None else group.nodes.get(node)
         return state if state is not None and self._is_alive(state.at, now) else None
 
-    def nodes(self, group: GroupId, *, now: float) -> Mapping[NodeId, NodeState]:
+    def nodes(self, group: GroupId, *, now: float) -> Mapping[NodeId, NodeAnswer]:
         """What counts of the nodes of a group."""
         found = self._groups.get(group)
         if found is None:
@@ -122,7 +124,7 @@ class StateCache:
 
     # --- what nodes say ----------------------------------------------------------------------
 
-    def learned(self, cluster: Cluster, node: NodeId, state: NodeState, ticket: int) -> None:
+    def learned(self, cluster: Cluster, node: NodeId, state: NodeAnswer, ticket: int) -> None:
         """A node gave a full answer: everything that is asked of it, and all instances on it (S2.3-044).
 
         Args:
@@ -137,8 +139,7 @@ class StateCache:
         group = self._group(known.group)
         if ticket < max(self._dropped.get(node, 0), group.dropped, self._all_dropped):
             return
-        before = group.nodes.get(node)
-        if before is not None and is_less(state.info, before.info):
+        if is_less(state.info, group.measured.setdefault(node, state.info)):
             self.drop_capacity(known.group)
         group.nodes[node] = state
         self._group_of[node] = known.group
@@ -167,6 +168,7 @@ class StateCache:
         found = self._group(group)
         if ticket >= max(found.capacity_dropped, self._all_dropped):
             found.capacity = capacity
+            found.measured = {node: state.info for node, state in found.nodes.items()}
 
     # --- what does not count any more --------------------------------------------------------
 
@@ -178,6 +180,7 @@ class StateCache:
             group = self._group_of.pop(node, None)
             if group is not None:
                 self._groups[group].nodes.pop(node, None)
+                self._groups[group].measured.pop(node, None)
                 self.drop_capacity(group)
 
     def drop_instances(self, cluster: Cluster, instances: Iterable[InstanceId]) -> None:

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.logic.state_cache import Capacity, NodeState, StateCache, agree, is_less
+from ganeti.logic.state_cache import Capacity, NodeAnswer, StateCache, agree, is_less
 from ganeti.model.calls.disks import StorageSpace
 from ganeti.model.calls.instances import RunningInstance, RunState
 from ganeti.model.calls.system import NodeCapacity, NodeInfoResult
@@ -49,9 +49,9 @@ def info(
     )
 
 
-def state(at: float = NOW, *running: RunningInstance, **figures: int) -> NodeState:
+def state(at: float = NOW, *running: RunningInstance, **figures: int) -> NodeAnswer:
     """A full answer."""
-    return NodeState(info=info(**figures), running={one.name: one for one in running}, at=at)
+    return NodeAnswer(info=info(**figures), running={one.name: one for one in running}, at=at)
 
 
 class CacheCase(SynchronousTestCase):
@@ -124,6 +124,15 @@ class LearnTests(CacheCase):
                 self.setUp()
                 self.learn(1, **figures)
                 self.assertEqual(self.known(), ({1, 2, 3, 4}, {1, 2} if stays else {2}))
+
+    def test_small_losses_add_up(self) -> None:
+        """Memory that is lost bit by bit is less in the end; what counts is what the capacity was made of."""
+        for step in range(1, 4):
+            self.learn(1, free=4096 - 30 * step)
+            self.assertEqual(1 in self.known()[1], step < 3)
+        self.compute(1)
+        self.learn(1, free=4096 - 100)
+        self.assertIn(1, self.known()[1])
 
     def test_partial_that_agrees(self) -> None:
         """A partial answer that says the same changes nothing, also where it is newer (S2.3-045)."""
