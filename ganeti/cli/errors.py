@@ -187,9 +187,11 @@ def _advice(error: MasterError) -> str | None:
 
 
 def _where_names_are(text: str) -> str | None:
-    for noun in ("instance", "node", "job", "os"):
+    # A node group is no node.
+    tools = {"instance": "instance", "node group": "group", "node": "node", "job": "job", "os": "os"}
+    for noun, tool in tools.items():
         if text.lower().startswith(f"{noun} "):
-            return f"('gnt-{noun} list' shows what there is)"
+            return f"('gnt-{tool} list' shows what there is)"
     return None
 
 

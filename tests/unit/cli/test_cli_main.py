@@ -141,8 +141,14 @@ class ErrorTests(SynchronousTestCase):
 
     def test_where_names_are(self) -> None:
         """An unknown name leads to the list of those there are, where there is one."""
-        text, _ = explain(failure("instance 'x' is not known", "unknown_entity"))
-        self.assertTrue(text.endswith("\n('gnt-instance list' shows what there is)"))
+        for noun, tool in (
+            ("instance", "instance"),
+            ("node", "node"),
+            ("node group", "group"),
+            ("job", "job"),
+        ):
+            text, _ = explain(failure(f"{noun} 'x' is not known", "unknown_entity"))
+            self.assertTrue(text.endswith(f"\n('gnt-{tool} list' shows what there is)"), text)
         self.assertNotIn("list", explain(failure("hook 'x' is not known", "unknown_entity"))[0])
 
     def test_query_error(self) -> None:
