@@ -1,22 +1,13 @@
-"""Debian's `hail` understands our documents, and the built-in allocator is as good as it.
-
-The package `ganeti-htools-3.0` is fetched with apt-get into a cache directory and unpacked there;
-nothing is installed. Without it these tests are skipped.
-"""
+"""Debian's `hail` understands our documents, and the built-in allocator is as good as it."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
-from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
-from unittest import SkipTest
 
 import msgspec
 from hypothesis import given, settings
@@ -49,60 +40,19 @@ from ganeti.model.allocation import (
 from ganeti.model.ids import GroupId
 from ganeti.model.node import Node
 from ganeti.testing.clusters import cluster, node_id, with_instance
+from ganeti.testing.htools import NODE_MEMORY, htools_root, run_htools
 from ganeti.testing.placement_worlds import placement_view, random_case, request_for
 
-PACKAGES = ("ganeti-htools-3.0", "libpcre3")
-HTOOLS = "usr/lib/ganeti/3.0/usr/bin/htools"
-OPTIONS = ("--static-kvm-node-memory=0",)
-"""hail would take 4,096 MiB for the system of each KVM node in place of what the node reports."""
 SAME_RULES = ("--no-capacity-checks",)
 """Without this hail refuses what is not restartable elsewhere as a whole, plain disks included."""
 
 
-@cache
-def htools_root() -> Path:
-    """Where the package is unpacked; raises SkipTest if it cannot be had."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganeti-tests"
-    root = base / "htools-3.0"
-    if not (root / HTOOLS).exists():
-        base.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=base) as work:
-            try:
-                subprocess.run(
-                    ["apt-get", "download", *PACKAGES], cwd=work, check=True, capture_output=True, timeout=120
-                )
-                for package in Path(work).glob("*.deb"):
-                    unpack = ["dpkg-deb", "-x", str(package), f"{work}/root"]
-                    subprocess.run(unpack, check=True, capture_output=True, timeout=60)
-            except (OSError, subprocess.SubprocessError) as error:
-                raise SkipTest(f"ganeti-htools-3.0 cannot be fetched with apt-get: {error}") from error
-            try:
-                os.rename(f"{work}/root", root)
-            except OSError:
-                if not (root / HTOOLS).exists():
-                    raise
-    return root
-
-
 def hail(text: str, *options: str) -> str:
     """What hail writes about a document."""
-    root = htools_root()
-    libraries = ":".join(str(path) for path in root.glob("*lib/*-linux-gnu")) + ":"
-    libraries += ":".join(str(path) for path in root.glob("usr/lib/*-linux-gnu"))
-    environment = {"HTOOLS": "hail", "LD_LIBRARY_PATH": libraries, "LC_ALL": "C"}
     with tempfile.NamedTemporaryFile("w", prefix="ganeti-iallocator.") as file:
         file.write(text)
         file.flush()
-        done = subprocess.run(
-            [str(root / HTOOLS), *OPTIONS, *options, file.name],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    if done.returncode == 127 or "shared libraries" in done.stderr:
-        raise SkipTest(f"hail does not run on this system: {done.stderr.strip()}")
-    return done.stdout
+        return run_htools("hail", NODE_MEMORY, *options, file.name).stdout
 
 
 class HailTestCase(SynchronousTestCase):
