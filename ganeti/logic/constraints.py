@@ -27,6 +27,7 @@ class Constraint(StrEnum):
     SPINDLES = "spindles"
     CPU = "cpu"
     TAGS = "tags"
+    MIGRATION = "migration"
     REDUNDANCY = "redundancy"
 
 
@@ -46,6 +47,10 @@ def primary_problem(state: NodeState, demand: Demand, *, is_strict: bool = True)
         demand: the instance.
         is_strict: soft rules count, too.
     """
+    if not demand.migration_tags <= state.accepted_migrations:
+        missing = demand.migration_tags - state.accepted_migrations
+        text = f"instances cannot be migrated to it from a node with the tag {min(missing)!r}"
+        return Shortfall(constraint=Constraint.MIGRATION, text=text)
     new_unallocated = state.unallocated - demand.up_memory
     if new_unallocated <= 0:
         return _memory(demand.memory, state.unallocated - 1)

@@ -12,9 +12,10 @@ import msgspec
 
 from ganeti.logic.constraints import primary_problem
 from ganeti.logic.node_figures import backend_reader, traits_of
-from ganeti.logic.node_state import Demand, NodeState, demand_of_instance, exclusion_prefixes
+from ganeti.logic.node_state import Demand, NodeState, demand_of_instance
 from ganeti.logic.pair_search import Search
 from ganeti.logic.placement import Scene, best_group, best_nodes, occupied
+from ganeti.logic.placement_tags import tag_rules
 from ganeti.logic.relocate import relocate
 from ganeti.logic.score import ClusterScore
 from ganeti.model.allocation import (
@@ -153,7 +154,7 @@ def _both(scene: Scene, instance: Instance, *, is_strict: bool) -> _Move:
     is_strict = is_strict and all(state.is_online for state in old)
     nodes = best_nodes(
         _without(scene, instance),
-        demand,
+        _arriving(cluster, instance, demand),
         old[0].group,
         without=frozenset(state.node for state in old),
         is_strict=is_strict,
@@ -173,7 +174,8 @@ def _into_group(scene: Scene, instance: Instance, targets: frozenset[GroupId]) -
     demand, wanted = _demand(cluster, instance), _request(cluster, instance)
     left = _without(scene, instance)
     online = [state for state in left.states if state.is_online]
-    choice = best_group(left, Search(online, demand), ClusterScore(left.states), wanted, targets)
+    search = Search(online, _arriving(cluster, instance, demand))
+    choice = best_group(left, search, ClusterScore(left.states), wanted, targets)
     if choice is not None:
         _check_way_out(scene, instance)
         nodes = tuple(state.node for state in choice.nodes)
@@ -220,7 +222,16 @@ def _state(scene: Scene, node: NodeId) -> NodeState:
 
 def _demand(cluster: Cluster, instance: Instance) -> Demand:
     backend = backend_reader(cluster.settings)(instance)
-    return demand_of_instance(instance, cluster, backend, exclusion_prefixes(cluster))
+    return demand_of_instance(instance, cluster, backend, tag_rules(cluster))
+
+
+def _arriving(cluster: Cluster, instance: Instance, demand: Demand) -> Demand:
+    """What an instance asks of new nodes; one whose node is down comes from its mirror."""
+    secondaries = cluster.secondary_nodes(instance)
+    if not secondaries or not cluster.nodes[instance.primary_node].offline:
+        return demand
+    tags = tag_rules(cluster).migration_tags(cluster.nodes[secondaries[0]].tags)
+    return msgspec.structs.replace(demand, migration_tags=tags)
 
 
 def _request(cluster: Cluster, instance: Instance) -> InstanceRequest:

@@ -8,7 +8,7 @@ two can be compared digit by digit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -22,6 +22,7 @@ from ganeti.logic.node_figures import (
     traits_of,
     uses_local_disk,
 )
+from ganeti.logic.placement_tags import TagRules, Tags, tag_rules
 from ganeti.model.allocation import ClusterView, InstanceRequest
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import Mirroring
@@ -30,8 +31,7 @@ from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.instance import AdminState, Instance
 from ganeti.model.node import Node
 
-EXCLUSION_TAG = "htools:iextags:"
-"""Cluster tag that makes instance tags with a prefix exclusive: one such primary per node."""
+NO_TAGS: Tags = frozenset()
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +57,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """Memory is kept free for its failover."""
     is_forthcoming: bool = False
     exclusion_tags: tuple[str, ...] = ()
+    desired_locations: Tags = NO_TAGS
+    migration_tags: Tags = NO_TAGS
+    """What the node that it leaves wants of the next one."""
 
     @property
     def up_memory(self) -> int:
@@ -118,6 +121,16 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     exclusion_tags: Mapping[str, int] = {}
     movable_memory: tuple[int, ...] = ()
     """Memory of each running instance that could be restarted on any other node."""
+    location_tags: Tags = NO_TAGS
+    """Causes for which it fails together with other nodes."""
+    locations: Mapping[NodeId, Tags] = {}
+    """The same of every online node that has some; one mapping for all states of a cluster."""
+    misplaced: int = 0
+    """Locations that its primaries ought to have and have not here."""
+    common_causes: int = 0
+    """Causes for which instances would lose their primary node together with their mirror here."""
+    accepted_migrations: Tags = NO_TAGS
+    """Wishes of nodes whose instances may come here."""
 
     @property
     def unallocated(self) -> int:
@@ -151,6 +164,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
             primaries=self.primaries + 1,
             partners=self.partners | {secondary} if secondary is not None else self.partners,
             exclusion_tags=_counted(self.exclusion_tags, demand.exclusion_tags, 1),
+            misplaced=self.misplaced + self.missing_locations(demand),
             movable_memory=(*self.movable_memory, demand.memory)
             if demand.is_movable and demand.is_up
             else self.movable_memory,
@@ -178,6 +192,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
             used_cpus=self.used_cpus - demand.cpus,
             primaries=self.primaries - 1,
             exclusion_tags=_counted(self.exclusion_tags, demand.exclusion_tags, -1),
+            misplaced=self.misplaced - self.missing_locations(demand),
             movable_memory=tuple(movable),
         )
 
@@ -189,6 +204,14 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
         """This node after the mirror of an instance has left."""
         return self._mirroring(demand, primary, -1)
 
+    def missing_locations(self, demand: Demand) -> int:
+        """How many of the locations that an instance ought to have this node is not in."""
+        return len(demand.desired_locations - self.location_tags) if demand.desired_locations else 0
+
+    def causes_shared_with(self, primary: NodeId) -> int:
+        """For how many causes this node and another, if it is online, fail together."""
+        return len(self.location_tags & self.locations.get(primary, NO_TAGS)) if self.location_tags else 0
+
     def _mirroring(self, demand: Demand, primary: NodeId, sign: int) -> NodeState:
         state = self._occupied(demand, sign)
         if demand.is_forthcoming:
@@ -198,6 +221,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             state,
             secondaries=self.secondaries + sign,
+            common_causes=self.common_causes + sign * self.causes_shared_with(primary),
             peers=peers,
             reserved=max(peers.values(), default=0),
         )
@@ -220,18 +244,9 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def exclusion_prefixes(cluster: Cluster) -> tuple[str, ...]:
-    """Beginnings of the instance tags that are exclusive in this cluster."""
-    return tuple(
-        tag.removeprefix(EXCLUSION_TAG) + ":"
-        for tag in cluster.settings.tags
-        if tag.startswith(EXCLUSION_TAG) and tag != EXCLUSION_TAG
-    )
-
-
 def demand_of_request(request: InstanceRequest, cluster: Cluster) -> Demand:
     """What a new instance asks of its nodes; it counts as running."""
-    prefixes = exclusion_prefixes(cluster)
+    rules = tag_rules(cluster)
     template = request.disk_template
     return Demand(
         name=request.name,
@@ -244,15 +259,17 @@ def demand_of_request(request: InstanceRequest, cluster: Cluster) -> Demand:
         nodes_needed=nodes_needed(template),
         is_local=uses_local_disk(template),
         is_movable=traits_of(template).mirroring is Mirroring.EXTERNAL,
-        exclusion_tags=_exclusive(request.tags, prefixes),
+        exclusion_tags=rules.exclusive(request.tags),
+        desired_locations=rules.desired_locations(request.tags),
     )
 
 
 def demand_of_instance(
-    instance: Instance, cluster: Cluster, backend: BackendParams, prefixes: tuple[str, ...]
+    instance: Instance, cluster: Cluster, backend: BackendParams, rules: TagRules
 ) -> Demand:
     """What an existing instance takes of its nodes."""
     template = cluster.disk_template(instance)
+    home = cluster.nodes.get(instance.primary_node) if rules.migration else None
     sizes = tuple(disk.size for disk in cluster.disks_of(instance))
     return Demand(
         name=instance.name,
@@ -269,27 +286,47 @@ def demand_of_instance(
         is_balanced=backend.auto_balance,
         uses_cpu=instance.admin_state is not AdminState.OFFLINE,
         is_forthcoming=instance.forthcoming,
-        exclusion_tags=_exclusive(instance.tags, prefixes),
+        exclusion_tags=rules.exclusive(instance.tags),
+        desired_locations=rules.desired_locations(instance.tags),
+        migration_tags=NO_TAGS if home is None else rules.migration_tags(home.tags),
     )
 
 
 def node_states(view: ClusterView, question: Question) -> tuple[NodeState, ...]:
     """Every node of the cluster, in the order of their names, with what is on it now."""
     figures = node_figures(view, question)
-    loads = {node: _Load() for node in view.cluster.nodes}
-    prefixes = exclusion_prefixes(view.cluster)
+    rules = tag_rules(view.cluster)
+    locations = _locations(view.cluster, rules)
+    online = {node: tags for node, tags in locations.items() if _is_online(view.cluster.nodes[node], figures)}
+    loads = {node: _Load(locations.get(node, NO_TAGS), online) for node in view.cluster.nodes}
     backend = backend_reader(view.cluster.settings)
     for instance in view.cluster.instances.values():
-        demand = demand_of_instance(instance, view.cluster, backend(instance), prefixes)
+        demand = demand_of_instance(instance, view.cluster, backend(instance), rules)
         _spread(loads, instance, view.cluster, demand)
     nodes = sorted(view.cluster.nodes.values(), key=lambda node: node.name)
-    return tuple(_state(view.cluster, node, figures.get(node.uuid), loads[node.uuid]) for node in nodes)
+    return tuple(
+        _state(view.cluster, node, figures.get(node.uuid), loads[node.uuid], rules) for node in nodes
+    )
+
+
+def _locations(cluster: Cluster, rules: TagRules) -> dict[NodeId, Tags]:
+    """Location tags of the nodes that have some."""
+    if not rules.location:
+        return {}
+    found = ((node.uuid, rules.locations(node.tags)) for node in cluster.nodes.values())
+    return {node: tags for node, tags in found if tags}
+
+
+def _is_online(node: Node, figures: Mapping[NodeId, NodeFigures]) -> bool:
+    return node.may_get_instances and node.uuid in figures
 
 
 class _Load:
     """Sums over the instances of one node; in pairs the second counts forthcoming ones, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, location_tags: Tags, locations: Mapping[NodeId, Tags]) -> None:
+        self.location_tags, self.locations = location_tags, locations
+        self.misplaced = self.common_causes = 0
         self.cpus, self.spindles = [0, 0], [0, 0]
         self.memory = self.idle_memory = 0
         self.planned_disk = self.primaries = self.secondaries = 0
@@ -320,6 +357,7 @@ def _spread(loads: Mapping[NodeId, _Load], instance: Instance, cluster: Cluster,
         home.memory += demand.up_memory
         home.cpus[0] += demand.cpus
         home.primaries += 1
+        home.misplaced += len(demand.desired_locations - home.location_tags)
         for tag in demand.exclusion_tags:
             home.tags[tag] = home.tags.get(tag, 0) + 1
         if demand.is_movable and demand.is_up:
@@ -331,12 +369,17 @@ def _spread(loads: Mapping[NodeId, _Load], instance: Instance, cluster: Cluster,
         mirror.occupy(demand)
         if not demand.is_forthcoming:
             mirror.secondaries += 1
+            if mirror.location_tags:
+                shared = mirror.locations.get(instance.primary_node, NO_TAGS)
+                mirror.common_causes += len(mirror.location_tags & shared)
             home.partners.add(node)
             known = mirror.peers.get(instance.primary_node, 0)
             mirror.peers[instance.primary_node] = known + demand.failover_memory
 
 
-def _state(cluster: Cluster, node: Node, figures: NodeFigures | None, load: _Load) -> NodeState:
+def _state(
+    cluster: Cluster, node: Node, figures: NodeFigures | None, load: _Load, rules: TagRules
+) -> NodeState:
     """One node's state; without figures it is offline for the purpose of placement."""
     state = NodeState(
         node=node.uuid,
@@ -350,6 +393,11 @@ def _state(cluster: Cluster, node: Node, figures: NodeFigures | None, load: _Loa
         partners=frozenset(load.partners),
         exclusion_tags=load.tags,
         movable_memory=tuple(load.movable),
+        location_tags=load.location_tags,
+        locations=load.locations,
+        misplaced=load.misplaced,
+        common_causes=load.common_causes,
+        accepted_migrations=rules.accepted_migrations(node.tags) if rules.migration else NO_TAGS,
     )
     if figures is None:
         return state
@@ -381,10 +429,6 @@ def _state(cluster: Cluster, node: Node, figures: NodeFigures | None, load: _Loa
         total_spindles=figures.total_spindles,
         free_spindles=figures.free_spindles,
     )
-
-
-def _exclusive(tags: Iterable[str], prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(tag for tag in tags if tag.startswith(prefixes)) if prefixes else ()
 
 
 def _counted(counts: Mapping[str, int], tags: tuple[str, ...], sign: int) -> Mapping[str, int]:

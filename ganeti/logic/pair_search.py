@@ -21,12 +21,15 @@ import msgspec
 
 from ganeti.logic.constraints import secondary_problem
 from ganeti.logic.node_state import Demand, NodeState
-from ganeti.logic.score import WEIGHT, disk_share
+from ganeti.logic.placement_tags import Tags
+from ganeti.logic.score import WEIGHT, crowded_places, disk_share
 
 TOLERANCE = 1e-9
 """Candidates this close to the best are all returned; the caller compares their exact scores."""
 
 Floats = list[float]
+
+_LOCATION_WEIGHT = WEIGHT["location_score"]
 
 
 class _Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,8 @@ class _Class(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[float, ...]
     """Of the spreads that both nodes change, of which there are at least three."""
     factors: tuple[float, ...]
+    places: Tags
+    """Location tags; each that both nodes have adds to the score."""
     members: list[int]
 
 
@@ -135,6 +140,8 @@ class Search:
                 for index, (weight, variance) in enumerate(rest, 3):
                     after = variance + one.changes[index] + two.changes[index]
                     score += weight * sqrt(abs(after - one.factors[index] * two.factors[index]))
+                if one.places and two.places:
+                    score += _LOCATION_WEIGHT * len(one.places & two.places)
                 pair = self._last_pair(one, two) if score <= limit else None
                 if pair is not None:
                     found.append((score, *pair))
@@ -189,6 +196,7 @@ class Search:
             return inf
         kept = state.peers[self.states[first].node] + self.demand.failover_memory
         score = one.own + self._reserve_term(second, kept)
+        score += _LOCATION_WEIGHT * len(one.places & state.location_tags)
         for index, term in enumerate(self._shared):
             after = term.variance + one.changes[index] + term.change[second]
             score += term.weight * sqrt(abs(after - one.factors[index] * term.factor[second]))
@@ -208,7 +216,8 @@ class Search:
         factors = list(zip(*[term.factor for term in self._shared]))
         classes: dict[tuple[object, ...], _Class] = {}
         for index in nodes:
-            key = (own[index], changes[index], factors[index])
+            places = self.states[index].location_tags
+            key = (own[index], changes[index], factors[index], places)
             known = classes.get(key)
             if known is not None:
                 known.members.append(index)
@@ -218,6 +227,7 @@ class Search:
                 own=own[index],
                 changes=changes[index],
                 factors=factors[index],
+                places=places,
                 members=[index],
             )
         return sorted(classes.values(), key=lambda one: one.bound)
@@ -240,7 +250,22 @@ class Search:
             *_twice("vcpu_ratio_cv", _ratios(used, cores, cpus), _ratios(planned_cpus, cores, cpus)),
             _spread(3 * WEIGHT["cpu_load_cv"], counts, [count + 1 for count in counts]),
         ]
-        return self._summed(spreads)
+        terms = self._summed(spreads)
+        return [term + more for term, more in zip(terms, self._location_terms())]
+
+    def _location_terms(self) -> Floats:
+        """What the locations of a primary node cost: not those wished for, or crowded."""
+        demand = self.demand
+        missing = [_LOCATION_WEIGHT * state.missing_locations(demand) for state in self.states]
+        if not demand.exclusion_tags:
+            return missing
+        taken = {place for state in self.states for place in crowded_places(state)}
+        crowded = [
+            sum((place, tag) in taken for place in state.location_tags for tag in demand.exclusion_tags)
+            for state in self.states
+        ]
+        weight = WEIGHT["location_exclusion_score"]
+        return [term + weight * count for term, count in zip(missing, crowded)]
 
     @cached_property
     def _secondary_terms(self) -> Floats:

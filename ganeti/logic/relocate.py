@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from ganeti.errors import AllocatorError
 from ganeti.logic.constraints import Shortfall, primary_problem, secondary_problem
 from ganeti.logic.node_figures import backend_reader, traits_of
-from ganeti.logic.node_state import Demand, NodeState, demand_of_instance, exclusion_prefixes
+from ganeti.logic.node_state import Demand, NodeState, demand_of_instance
 from ganeti.logic.pair_search import Search
 from ganeti.logic.placement import Scene
+from ganeti.logic.placement_tags import tag_rules
 from ganeti.logic.score import ClusterScore
 from ganeti.logic.shortage import no_target
 from ganeti.model.allocation import Placement, Relocate, Solution
@@ -32,7 +33,7 @@ def relocate(request: Relocate, scene: Scene, *, is_strict: bool = True) -> Solu
     cluster = scene.cluster
     instance = cluster.instance(request.instance)
     backend = backend_reader(cluster.settings)(instance)
-    demand = demand_of_instance(instance, cluster, backend, exclusion_prefixes(cluster))
+    demand = demand_of_instance(instance, cluster, backend, tag_rules(cluster))
     is_mirrored = _check(cluster, instance, demand, request)
     home = instance.primary_node
     old = next(state for state in scene.states if state.node == request.relocate_from[0])

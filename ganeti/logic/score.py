@@ -8,7 +8,8 @@ that equal clusters give bit-equal scores whatever the Python version.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from math import sqrt
 from operator import add
@@ -44,12 +45,19 @@ METRICS = (
     Metric(name="free_disk_cv_forth", weight=0.5),
     Metric(name="vcpu_ratio_cv_forth", weight=0.5),
     Metric(name="spindles_cv_forth", weight=0.5),
+    Metric(name="location_score", weight=1, is_spread=False),
+    Metric(name="location_exclusion_score", weight=1, is_spread=False),
     Metric(name="reserved_mem_rtotal", weight=0.25, is_spread=False),
 )
 """Terms of the score in their order of summation."""
 
 WEIGHT = {metric.name: metric.weight for metric in METRICS}
 """Weight of each metric."""
+
+Place = tuple[str, str]
+"""A location tag of nodes and an exclusive tag of instances."""
+
+_CROWDING = next(index for index, metric in enumerate(METRICS) if metric.name == "location_exclusion_score")
 
 
 def disk_share(state: NodeState, free: int) -> float:
@@ -63,7 +71,7 @@ def node_values(state: NodeState) -> tuple[float, ...]:
     """What a node contributes to each metric, in the order of `METRICS`."""
     on_it = state.primaries + state.secondaries
     if not state.is_online:
-        return (0.0, 0.0, 0.0, 0.0, on_it, state.primaries, *[0.0] * 12)
+        return (0.0, 0.0, 0.0, 0.0, on_it, state.primaries, *[0.0] * 11, state.common_causes, 0.0, 0.0)
     memory, cpus, limit = state.total_memory, state.total_cpus, state.spindle_limit
     reserved = state.reserved / memory
     return (
@@ -84,18 +92,31 @@ def node_values(state: NodeState) -> tuple[float, ...]:
         disk_share(state, state.planned_free_disk),
         state.planned_cpus / cpus,
         state.planned_spindles / limit,
+        state.misplaced + state.common_causes,
+        0.0,
         reserved,
     )
+
+
+def crowded_places(state: NodeState) -> Mapping[Place, int]:
+    """How many primaries with an exclusive tag a node adds to each of its locations."""
+    if not (state.is_online and state.location_tags and state.exclusion_tags):
+        return {}
+    counts = {tag: count for tag, count in state.exclusion_tags.items() if count > 0}
+    return {(place, tag): count for place in state.location_tags for tag, count in counts.items()}
 
 
 class ClusterScore:
     """The score of one state of a cluster, from which the score after a change follows at once.
 
+    All metrics are sums over nodes but one: `location_exclusion_score` is about pairs of instances in
+    the same location, wherever there, so `places` counts them.
+
     Args:
         states: all nodes that count, also offline ones.
     """
 
-    __slots__ = ("count", "sums", "variances")
+    __slots__ = ("count", "places", "sums", "variances")
 
     def __init__(self, states: Sequence[NodeState]) -> None:
         online = [node_values(state) for state in states if state.is_online]
@@ -109,6 +130,10 @@ class ClusterScore:
             if metric.is_spread and column:
                 mean = self.sums[index] / self.count
                 self.variances[index] = reduce(add, [(x - mean) ** 2 for x in column], 0.0) / self.count
+        self.places: Counter[Place] = Counter()
+        for state in states:
+            self.places.update(crowded_places(state))
+        self.sums[_CROWDING] = float(sum(count - 1 for count in self.places.values()))
 
     def after(self, before: NodeState, changed: NodeState) -> ClusterScore:
         """The score when one node goes over into another state; costs the same for any cluster."""
@@ -123,6 +148,13 @@ class ClusterScore:
             if METRICS[index].is_spread:
                 delta = n * (y * y - x * x) - 2 * self.sums[index] * change - change * change
                 new.variances[index] = max(0.0, self.variances[index] + delta / (n * n))
+        left, entered = crowded_places(before), crowded_places(changed)
+        new.places = self.places
+        if left != entered:
+            new.places = self.places.copy()
+            new.places.subtract(left)
+            new.places.update(entered)
+            new.sums[_CROWDING] = float(sum(count - 1 for count in new.places.values() if count > 0))
         return new
 
     @property

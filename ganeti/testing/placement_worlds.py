@@ -22,8 +22,15 @@ from ganeti.model.disk import TRAITS
 from ganeti.model.ids import NodeId
 from ganeti.model.instance import AdminState
 from ganeti.model.node import AllocPolicy
+from ganeti.testing.clusters import (
+    changed_instance,
+    group_id,
+    node_id,
+    with_instance,
+    with_node,
+    with_settings,
+)
 from ganeti.testing.clusters import cluster as new_cluster
-from ganeti.testing.clusters import group_id, node_id, with_instance, with_node, with_settings
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,8 +108,17 @@ def request_for(name: str = "new.example.com", **changes: Any) -> InstanceReques
     return InstanceRequest(**{**values, **changes})
 
 
-def random_case(seed: int, template: str, *, most_nodes: int = 12) -> tuple[ClusterView, InstanceRequest]:
-    """A cluster of a random shape and an instance to be placed in it; the same for the same seed."""
+def random_case(
+    seed: int, template: str, *, most_nodes: int = 12, is_tagged: bool = False
+) -> tuple[ClusterView, InstanceRequest]:
+    """A cluster of a random shape and an instance to be placed in it; the same for the same seed.
+
+    Args:
+        seed: which one.
+        template: disk template of the instance.
+        most_nodes: nodes at most.
+        is_tagged: with tags of every kind that placement knows; otherwise the same case.
+    """
     rng = Random(f"{seed} {template}")
     count = rng.randint(2, most_nodes)
     groups = rng.choice((1, 1, 2, 3))
@@ -129,7 +145,35 @@ def random_case(seed: int, template: str, *, most_nodes: int = 12) -> tuple[Clus
     candidates = None
     if rng.random() < 0.2:
         candidates = frozenset(node_id(n) for n in range(1, count + 1) if rng.random() < 0.7)
+    if is_tagged:
+        cluster, request = _tagged(cluster, request, rng)
     return placement_view(cluster, machines, candidates=candidates), request
+
+
+RULE_TAGS = (
+    "htools:iextags:svc",
+    "htools:nlocation:power",
+    "htools:nlocation:rack",
+    "htools:desiredlocation:power",
+    "htools:migration:cpu",
+    "htools:allowmigration:cpu:old::cpu:new",
+)
+
+
+def _tagged(cluster: Cluster, request: InstanceRequest, rng: Random) -> tuple[Cluster, InstanceRequest]:
+    """Some of the rules, and nodes and instances to which they apply."""
+
+    def some(*tags: str) -> tuple[str, ...]:
+        return tuple(tag for tag in tags if rng.random() < 0.5)
+
+    cluster = with_settings(cluster, tags=tuple(tag for tag in RULE_TAGS if rng.random() < 0.8))
+    for node in tuple(cluster.nodes.values()):
+        tags = (f"power:{rng.choice('abc')}", *some("rack:1"), *some("cpu:old", "cpu:new"))
+        cluster = with_node(cluster, node.name, tags=tags)
+    for instance in tuple(cluster.instances.values()):
+        tags = some("svc:web", "svc:db", f"power:{rng.choice('abc')}")
+        cluster = changed_instance(cluster, instance.name, tags=tags)
+    return cluster, msgspec.structs.replace(request, tags=some("svc:web", f"power:{rng.choice('abc')}"))
 
 
 def _machines(rng: Random, count: int) -> dict[NodeId, Machine]:

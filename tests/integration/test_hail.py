@@ -123,9 +123,18 @@ class DepartureTests(HailTestCase):
             request = ChangeGroup(instances=tuple(names), target_groups=())
             self.compare(view, request, set(view.cluster.groups), *SAME_RULES)
 
-    def case(self, seed: int, rng: Random) -> tuple[ClusterView, list[str]]:
+    @settings(max_examples=80, deadline=None)
+    @given(seed=st.integers(0, 10**6), mode=st.sampled_from(list(EvacuationMode)), rng=st.randoms())
+    def test_tags(self, seed: int, mode: EvacuationMode, rng: Random) -> None:
+        """One at a time, between nodes of which not all take instances of all others."""
+        view, names = self.case(seed, rng, is_tagged=True)
+        for name in names:
+            home = view.cluster.nodes[view.cluster.instance(name).primary_node].group
+            self.compare(view, Evacuate(instances=(name,), mode=mode), {home})
+
+    def case(self, seed: int, rng: Random, *, is_tagged: bool = False) -> tuple[ClusterView, list[str]]:
         """A cluster, and up to three instances on nodes that are up."""
-        view, _ = random_case(seed, "drbd")
+        view, _ = random_case(seed, "drbd", is_tagged=is_tagged)
         view = msgspec.structs.replace(view, candidates=None)
         # What hail makes of instances on nodes that may have none is its own affair.
         names = sorted(
@@ -201,6 +210,12 @@ class ComparisonTests(HailTestCase):
     def test_shared(self, seed: int) -> None:
         """The same for disks that all nodes of a group can reach."""
         self.compare(*random_case(seed, "sharedfile"))
+
+    @settings(max_examples=80, deadline=None)
+    @given(seed=st.integers(0, 10**6), template=st.sampled_from(("drbd", "plain", "sharedfile")))
+    def test_tags(self, seed: int, template: str) -> None:
+        """The same where tags say what belongs together, apart, or into the same place."""
+        self.compare(*random_case(seed, template, is_tagged=True))
 
     def compare(self, view: ClusterView, instance: InstanceRequest) -> None:
         """Fail unless our answer is as good as hail's by the same rules, or hail's breaks ours."""

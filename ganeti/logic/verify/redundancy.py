@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ganeti.logic.node_state import exclusion_prefixes
+from ganeti.logic.placement_tags import tag_rules
 from ganeti.logic.verify.facts import GroupFacts
 from ganeti.logic.verify.findings import Findings, VerifyCode, error
 from ganeti.model.cluster import Cluster
@@ -54,17 +54,15 @@ def _reserved(
 
 def exclusion_findings(cluster: Cluster, nodes: Collection[Node]) -> Findings:
     """Nodes that are the primary of two instances with a tag that must be on a node only once."""
-    prefixes = exclusion_prefixes(cluster)
-    if not prefixes:
+    rules = tag_rules(cluster)
+    if not rules.exclusion:
         return
     members = {node.uuid: node for node in nodes}
     owners: dict[tuple[NodeId, str], str] = {}
     for instance in cluster.instances.values():
         if instance.primary_node not in members or instance.forthcoming:
             continue
-        for tag in instance.tags:
-            if not tag.startswith(prefixes):
-                continue
+        for tag in rules.exclusive(instance.tags):
             other = owners.setdefault((instance.primary_node, tag), instance.name)
             if other != instance.name:
                 text = f"instances {other} and {instance.name} both have the exclusive tag {tag}"

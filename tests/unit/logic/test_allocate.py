@@ -91,8 +91,14 @@ class BestPlaceTests(SynchronousTestCase):
         """The same for instances on one node."""
         self._compare(seed, "plain")
 
-    def _compare(self, seed: int, template: str) -> None:
-        view, request = random_case(seed, template, most_nodes=8)
+    @settings(max_examples=100, deadline=None)
+    @given(seed=st.integers(0, 10**6), template=st.sampled_from(("drbd", "plain")))
+    def test_tags(self, seed: int, template: str) -> None:
+        """The same where tags say what belongs together or apart."""
+        self._compare(seed, template, is_tagged=True)
+
+    def _compare(self, seed: int, template: str, *, is_tagged: bool = False) -> None:
+        view, request = random_case(seed, template, most_nodes=8, is_tagged=is_tagged)
         view = without_movable(view)
         scene = scene_of(view, question_of(Allocate(instance=request), view.cluster))
         choice, expected = place(scene, request), best_by_trying(scene, request)
