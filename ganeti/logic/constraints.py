@@ -15,6 +15,8 @@ from ganeti.logic.node_state import Demand, NodeState
 from ganeti.model.ids import NodeId
 from ganeti.model.ipolicy import InstancePolicy, InstanceSpec
 
+_IF_ALL_RAN = "if all its instances ran"
+
 
 class Constraint(StrEnum):
     """Kinds of rules."""
@@ -90,6 +92,12 @@ def secondary_problem(
     kept = state.peers.get(primary, 0) if primary is not None else 0
     if state.unallocated <= max(state.reserved, kept + memory) and not state.fails_n1:
         return _memory(memory, state.unallocated - kept - 1, why=_kept(kept), purpose="for a failover")
+    planned = state.planned_unallocated
+    if memory >= planned:
+        return _memory(memory, planned - 1, why=_IF_ALL_RAN, purpose="for a failover")
+    if planned <= max(state.reserved, kept + memory) and planned > state.reserved:
+        why = f"{_IF_ALL_RAN} {_kept(kept)}".strip()
+        return _memory(memory, planned - kept - 1, why=why, purpose="for a failover")
     return None
 
 
@@ -146,7 +154,7 @@ def _disk_problem(state: NodeState, demand: Demand, *, is_strict: bool) -> Short
 def _planned_problem(state: NodeState, demand: Demand) -> Shortfall | None:
     """The same limits, instances that are only reserved counted, and memory as if all ran."""
     if state.planned_unallocated - demand.memory <= 0:
-        return _memory(demand.memory, state.planned_unallocated - 1, why="if all its instances ran")
+        return _memory(demand.memory, state.planned_unallocated - 1, why=_IF_ALL_RAN)
     if (state.planned_cpus + demand.cpus) / state.total_cpus > state.vcpu_ratio:
         return _cpus(state, demand, state.planned_cpus)
     if demand.is_local and state.planned_spindles + demand.spindle_use > state.spindle_limit:
