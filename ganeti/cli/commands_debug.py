@@ -19,6 +19,10 @@ def _or_dash(value: Any) -> str:
     return str(value) if value else "-"
 
 
+def _age(value: Any) -> str:
+    return f"{value:.0f} s"
+
+
 def _owners(value: Any) -> str:
     return ",".join(map(str, value)) if value else "-"
 
@@ -31,6 +35,13 @@ LOCKS = ListKind(
     resource="lock",
     defaults=("name", "mode", "owner", "pending"),
     formats={"mode": _or_dash, "owner": _owners, "pending": _pending},
+)
+
+
+CACHE = ListKind(
+    resource="cache",
+    defaults=("group", "kind", "name", "age"),
+    formats={"age": _age},
 )
 
 
@@ -144,6 +155,13 @@ def _nics(invocation: Invocation) -> list[dict[str, Any]]:
 _MODES = ("relocate", "allocate", "node-evacuate", "change-group", "multi-allocate")
 
 COMMANDS = (
+    Command(
+        "cache",
+        "List what the master knows of nodes without asking them, and how old it is.",
+        arguments=(),
+        options=(OUTPUT, *TABLE, VERBOSE),
+        run=lambda invocation: run_list(invocation, CACHE),
+    ),
     Command(
         "locks",
         "List locks with their owners and who waits for them.",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LIST = ListKind(
     resource="instance",
+    is_live=True,
     defaults=("name", "hypervisor", "os", "pnode", "status", "oper_ram"),
     joined=(
         "tags",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LIST = ListKind(
     resource="node",
+    is_live=True,
     defaults=("name", "dtotal", "dfree", "mtotal", "mnode", "mfree", "pinst_cnt", "sinst_cnt"),
     joined=("pinst_list", "sinst_list", "tags"),
 )

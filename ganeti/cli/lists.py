@@ -25,6 +25,8 @@ class ListKind(NamedTuple):
     formats: Mapping[str, Format] = {}
     integers: bool = False
     """Names are numbers."""
+    is_live: bool = False
+    """Some fields are what the nodes tell."""
 
     def all_formats(self) -> dict[str, Format]:
         """How fields are printed that are not printed as their kind says."""
@@ -43,6 +45,14 @@ SEPARATOR = Option(("--separator",), "separator", "text between the columns", "t
 UNITS = Option(("--units",), "units", "unit of sizes", "text", choices=("h", "m", "g", "t"), metavar="UNIT")
 VERBOSE = Option(("-v", "--verbose"), "verbose", "long names of special states")
 FILTER = Option(("-F", "--filter"), "filter", "the argument is a filter")
+CACHE = Option(
+    ("--cache",),
+    "cache",
+    "on: what the nodes told lately is good enough; off: ask them",
+    "text",
+    choices=("on", "off"),
+    metavar="on|off",
+)
 TABLE = (NO_HEADERS, SEPARATOR)
 LIST = (OUTPUT, *TABLE, UNITS, VERBOSE, FILTER)
 
@@ -57,7 +67,7 @@ def list_commands(
             "list",
             f"List {noun}s.",
             arguments=arguments,
-            options=(*LIST, *more),
+            options=(*LIST, *((CACHE,) if kind.is_live else ()), *more),
             run=lambda invocation: run_list(invocation, kind),
             names_variable=names_variable,
         ),
@@ -120,7 +130,10 @@ def run_list(invocation: Invocation, kind: ListKind, extra: Filter | None = None
     except ValueError as error:
         raise CommandError(f"Error: {error}") from None
     fields = fields_of(invocation, kind.defaults)
-    answer = invocation.master.call("Query", [kind.resource, fields, both(wanted, extra)])
+    request: list[Any] = [kind.resource, fields, both(wanted, extra)]
+    if invocation.option("cache") == "off":
+        request.append(False)
+    answer = invocation.master.call("Query", request)
     show(invocation, answer["fields"], answer["data"], kind.all_formats())
     return warn_unknown(invocation, answer["fields"])
 

@@ -6,7 +6,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.application.service import IService, Service
@@ -28,6 +28,7 @@ from ganeti.io.reachability import Reachability
 from ganeti.master.allocation import Allocation
 from ganeti.master.client_api import MasterApi
 from ganeti.master.client_service import ClientService, turn_of
+from ganeti.master.cluster_state import ClusterState, ObservedNodes
 from ganeti.master.config_store import ConfigStore
 from ganeti.master.distribution import SsconfDistributor
 from ganeti.master.hooks import NodeHooks, OperationHooks
@@ -42,6 +43,7 @@ from ganeti.master.redistribution import Redistribution
 from ganeti.master.replication import Replicator, claim_generation
 from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.cluster import Cluster
+from ganeti.model.delta import Delta
 from ganeti.model.paths import Paths
 from ganeti.ops.registry import load
 from ganeti.plugin_registry import demand, discover
@@ -162,7 +164,10 @@ class Master(Service):
         self._distributor = SsconfDistributor(reactor, self.config, self.nodes)
         later = turn_of(reactor)
         pause = WatcherPause(paths, clock)
-        self.queries = Queries(self.config, self.nodes, self._lock_rows, pause, later)
+        self.state = ClusterState(self.config, self.nodes, clock)
+        self.nodes.on_lost = lambda node: self.state.forget([node])
+        nodes = ObservedNodes(self.nodes, self.state)
+        self.queries = Queries(self.config, self.nodes, self.state, self._lock_rows, pause, later)
 
         def in_thread(work: Callable[[], T]) -> Awaitable[T]:
             return deferToThreadPool(reactor, reactor.getThreadPool(), work)
@@ -173,9 +178,11 @@ class Master(Service):
             OperationHooks(NodeHooks(self.nodes), self.config, paths.data_dir),
             Services(
                 config=self.config,
-                nodes=self.nodes,
+                nodes=nodes,
+                state=self.state,
                 allocation=Allocation(
-                    self.nodes,
+                    self.state,
+                    nodes,
                     plugins,
                     in_thread,
                     paths.allocator_search_path,
@@ -252,7 +259,8 @@ class Master(Service):
     def _cluster(self) -> Cluster:
         return self.config.current()
 
-    def _changed(self, old: Cluster, new: Cluster) -> None:
+    def _changed(self, old: Cluster, new: Cluster, changes: Sequence[Delta]) -> None:
+        self.state.config_changed(old, new, changes)
         if old.nodes is not new.nodes:
             self.nodes.sync(new)
         self._config_copies.cluster_changed(old, new)

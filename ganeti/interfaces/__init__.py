@@ -26,6 +26,7 @@ from ganeti.interfaces.plugins import (
 from ganeti.interfaces.services import (
     IAllocation,
     IClock,
+    IClusterState,
     IConfig,
     IDistribution,
     IDoorbell,
@@ -45,6 +46,7 @@ __all__ = [
     "IAllocation",
     "IAllocator",
     "IClock",
+    "IClusterState",
     "IConfig",
     "IConsole",
     "IDistribution",

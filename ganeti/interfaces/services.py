@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 
 from zope.interface import Attribute, Interface
 
-from ganeti.model.allocation import AllocationRequest, Solution
+from ganeti.model.allocation import AllocationRequest, ClusterView, Solution
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.outcome import Outcome
+from ganeti.model.calls.report import KnownReport
+from ganeti.model.capacity import CapacityParams, GroupCapacity
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import JobId, NodeId
+from ganeti.model.delta import Delta
+from ganeti.model.ids import GroupId, JobId, NodeId
 from ganeti.model.job import Job
 from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.model.node import Node
@@ -44,8 +47,8 @@ class IConfig(Interface):
             ConfigurationError: it could not be made durable; the value is then as before.
         """
 
-    def subscribe(callback: Callable[[Cluster, Cluster], None]) -> Callable[[], None]:
-        """Call with the old and the new value after each change; gives what ends that.
+    def subscribe(callback: Callable[[Cluster, Cluster, Sequence[Delta]], None]) -> Callable[[], None]:
+        """Call with the old and the new value, and what changed, after each change; gives what ends that.
 
         The callback runs at once after the change became durable; it must be quick and not raise.
         """
@@ -127,6 +130,40 @@ class INodes(Interface):
             timeout_s: instead of the call's own duration.
             patient: False: somebody looks at a screen; do not wait for nodes known not to answer.
         """
+
+
+class IClusterState(Interface):
+    """What the nodes say: as they said it lately, or asked now."""
+
+    def reports(
+        nodes: Collection[Node], *, cached: bool = True, timeout_s: float | None = None, patient: bool = True
+    ) -> Awaitable[Mapping[NodeId, Outcome[KnownReport]]]:
+        """What each node tells about itself and its instances.
+
+        Args:
+            nodes: of which.
+            cached: only ask those of which nothing is known that still counts; False: ask all.
+            timeout_s: instead of the call's own duration.
+            patient: False: somebody looks at a screen; do not wait for nodes known not to answer.
+        """
+
+    def refresh(group: GroupId, nodes: Collection[Node]) -> Awaitable[Mapping[NodeId, Outcome[KnownReport]]]:
+        """Forget everything known of a group, then ask these nodes, which are all of it (S2.3-061)."""
+
+    def ticket() -> int:
+        """To be had before the view is taken from which a capacity is computed."""
+
+    def capacity(group: GroupId, params: CapacityParams) -> GroupCapacity | None:
+        """The capacity of a group if it was computed with these parameters and still counts (S2.3-043).
+
+        One that was computed with others is forgotten (S2.3-083).
+        """
+
+    def computed(group: GroupId, capacity: GroupCapacity, ticket: int) -> None:
+        """Keep a capacity, unless it was made worthless since the ticket."""
+
+    def forget(nodes: Iterable[NodeId] | None) -> None:
+        """What is known of these nodes does not count any more; None: of all."""
 
 
 class IFeedback(Interface):
@@ -213,6 +250,7 @@ class IAllocation(Interface):
         *,
         cluster: Cluster,
         candidates: Collection[NodeId] | None = None,
+        cached: bool = True,
     ) -> Awaitable[Solution]:
         """Gather facts, ask the allocator, check its answer.
 
@@ -221,11 +259,15 @@ class IAllocation(Interface):
             request: what to place.
             cluster: configuration to decide on.
             candidates: only these nodes may be used; None: all.
+            cached: decide on what the nodes told lately (S2.3-055); False: ask them.
 
         Raises:
             AllocatorError: no such allocator, it crashed, hung or answered nonsense.
             PrereqError: insufficient_resources: nothing fits; says why.
         """
+
+    def view(cluster: Cluster, *, cached: bool = True) -> Awaitable[ClusterView]:
+        """What an allocator would know of all nodes."""
 
     def document(request: AllocationRequest, *, cluster: Cluster) -> Awaitable[str]:
         """The established JSON that an external allocator would get for a request now."""
@@ -237,8 +279,17 @@ class IAllocation(Interface):
 class IQueries(Interface):
     """Answers queries about everything."""
 
-    def query(what: str, fields: Sequence[str], qfilter: list[Any] | None) -> Awaitable[Mapping[str, Any]]:
-        """`{"fields": [...], "data": [[[status, value], ...], ...]}` (query.md section 2)."""
+    def query(
+        what: str, fields: Sequence[str], qfilter: list[Any] | None, *, cached: bool = True
+    ) -> Awaitable[Mapping[str, Any]]:
+        """`{"fields": [...], "data": [[[status, value], ...], ...]}` (query.md section 2).
+
+        Args:
+            what: resource.
+            fields: columns.
+            qfilter: which rows; None: all.
+            cached: live values may be those that the nodes told lately (S2.3-053); False: ask them.
+        """
 
     def query_fields(what: str, fields: Sequence[str] | None) -> Mapping[str, Any]:
         """`{"fields": [...]}`"""

@@ -167,7 +167,12 @@ def _request(request: AllocationRequest, view: ClusterView) -> Document:
                 "target_groups": list(request.target_groups),
             }
         case Capacity():
-            return {"type": "capacity", "groups": list(request.groups), "params": {}}
+            return {
+                "type": "capacity",
+                "groups": list(request.params),
+                "params": {group: msgspec.to_builtins(params) for group, params in request.params.items()},
+                "independent_groups": request.independent_groups,
+            }
 
 
 def _relocation(request: Relocate, cluster: Cluster) -> Document:

@@ -112,6 +112,12 @@ def free_space(facts: NodeInfoResult, template: str) -> int | None:
     return None if space is None else space.storage_free
 
 
+def space_for(facts: NodeInfoResult, template: str) -> StorageSpace | None:
+    """What a node told about the storage of a template, be it half known."""
+    wanted = traits_of(template).storage_type
+    return next((space for space in facts.storage if space.type == wanted), None)
+
+
 def question_of(request: AllocationRequest, cluster: Cluster) -> Question:
     """Hypervisor and template whose figures count for a request (iallocator.md section 1)."""
     settings = cluster.settings

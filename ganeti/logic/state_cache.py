@@ -12,13 +12,15 @@ lives longer than an hour. The state of an instance is part of that of its prima
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from ganeti.model.calls.instances import RunningInstance
+from ganeti.model.calls.report import KnownReport
 from ganeti.model.calls.system import NodeCapacity, NodeInfoResult
+from ganeti.model.capacity import CapacityParams, GroupCapacity
 from ganeti.model.cluster import Cluster
 from ganeti.model.delta import Delta
 from ganeti.model.ids import GroupId, InstanceId, NodeId
@@ -31,38 +33,30 @@ NOISE_MIB = 64
 _NODE_PARTS = ("group", "offline", "drained", "vm_capable", "ndparams", "primary_ip")
 """Of a node: a change of these makes what it said before worthless, or what fits on it."""
 _GROUP_PARTS = ("ndparams", "ipolicy", "diskparams", "alloc_policy")
-_SETTINGS = ("ndparams", "ipolicy", "diskparams", "beparams", "enabled_disk_templates", "enabled_hypervisors")
+_SETTINGS = ("ndparams", "ipolicy", "diskparams", "beparams")
+"""Of the cluster: a change of these changes what fits."""
+_ASKED = (
+    "enabled_disk_templates",
+    "enabled_hypervisors",
+    "volume_group_name",
+    "file_storage_dir",
+    "shared_file_storage_dir",
+    "gluster_storage_dir",
+)
+"""Of the cluster: a change of these changes what a node tells when it tells everything."""
 
 Running = Mapping[str, RunningInstance]
 """Instances that run on a node, by name."""
-
-
-class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A full answer of a node."""
-
-    info: NodeInfoResult
-    running: Running
-    at: float
-    """When it came, seconds since the epoch."""
-
-
-class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """The computed capacity of a group."""
-
-    parameters: Any
-    """With which it was computed; compared with those that are asked for."""
-    value: Any
-    at: float
 
 
 class _Group:
     """State of the nodes of a group, and its capacity."""
 
     def __init__(self) -> None:
-        self.nodes: dict[NodeId, NodeAnswer] = {}
+        self.nodes: dict[NodeId, KnownReport] = {}
         self.dropped = 0
         """Number of the event by which the states of all nodes were dropped last."""
-        self.capacity: Capacity | None = None
+        self.capacity: GroupCapacity | None = None
         self.measured: dict[NodeId, NodeInfoResult] = {}
         """What each node said when the capacity was computed, or first since: small losses add up."""
         self.capacity_dropped = 0
@@ -91,25 +85,25 @@ class StateCache:
 
     # --- reading -----------------------------------------------------------------------------
 
-    def node(self, node: NodeId, *, now: float) -> NodeAnswer | None:
+    def node(self, node: NodeId, *, now: float) -> KnownReport | None:
         """What a node said last, if that still counts."""
         group = self._group_with(node)
         state = None if group is None else group.nodes.get(node)
         return state if state is not None and self._is_alive(state.at, now) else None
 
-    def nodes(self, group: GroupId, *, now: float) -> Mapping[NodeId, NodeAnswer]:
+    def nodes(self, group: GroupId, *, now: float) -> Mapping[NodeId, KnownReport]:
         """What counts of the nodes of a group."""
         found = self._groups.get(group)
         if found is None:
             return {}
         return {node: state for node, state in found.nodes.items() if self._is_alive(state.at, now)}
 
-    def capacity(self, group: GroupId, parameters: Any, *, now: float) -> Capacity | None:
+    def capacity(self, group: GroupId, params: CapacityParams, *, now: float) -> GroupCapacity | None:
         """The capacity of a group; one that was computed with other parameters is forgotten (S2.3-083)."""
         found = self._groups.get(group)
         if found is None or found.capacity is None:
             return None
-        if found.capacity.parameters != parameters or not self._is_alive(found.capacity.at, now):
+        if found.capacity.params != params or not self._is_alive(found.capacity.ctime, now):
             found.capacity = None
         return found.capacity
 
@@ -119,12 +113,12 @@ class StateCache:
             for node, known in state.nodes.items():
                 if self._is_alive(known.at, now):
                     yield group, node, now - known.at
-            if state.capacity is not None and self._is_alive(state.capacity.at, now):
-                yield group, None, now - state.capacity.at
+            if state.capacity is not None and self._is_alive(state.capacity.ctime, now):
+                yield group, None, now - state.capacity.ctime
 
     # --- what nodes say ----------------------------------------------------------------------
 
-    def learned(self, cluster: Cluster, node: NodeId, state: NodeAnswer, ticket: int) -> None:
+    def learned(self, cluster: Cluster, node: NodeId, state: KnownReport, ticket: int) -> None:
         """A node gave a full answer: everything that is asked of it, and all instances on it (S2.3-044).
 
         Args:
@@ -144,26 +138,38 @@ class StateCache:
         group.nodes[node] = state
         self._group_of[node] = known.group
 
-    def seen(self, node: NodeId, info: NodeInfoResult | None = None, running: Running | None = None) -> bool:
+    def seen(
+        self,
+        node: NodeId,
+        info: NodeInfoResult | None = None,
+        running: Running | None = None,
+        *,
+        is_all: bool = False,
+        absent: Collection[str] = (),
+    ) -> bool:
         """A node gave a partial answer; says whether it agrees with what is known (S2.3-045, S2.3-048).
 
         Args:
             node: who.
             info: some of its storage units and hypervisors.
             running: some of its instances.
+            is_all: `running` are all of its instances.
+            absent: names of instances that do not run there.
         """
         group = self._group_with(node)
         state = None if group is None else group.nodes.get(node)
         if state is None:
             return True
-        agrees = (info is None or agree(info, state.info)) and (
-            running is None or all(_same_run(one, state.running.get(name)) for name, one in running.items())
-        )
+        agrees = info is None or agree(info, state.info)
+        if agrees and running is not None:
+            agrees = all(_same_run(one, state.running.get(name)) for name, one in running.items())
+            agrees = agrees and not (is_all and len(running) != len(state.running))
+        agrees = agrees and not any(name in state.running for name in absent)
         if not agrees:
             self.drop_nodes([node])
         return agrees
 
-    def computed(self, group: GroupId, capacity: Capacity, ticket: int) -> None:
+    def computed(self, group: GroupId, capacity: GroupCapacity, ticket: int) -> None:
         """The capacity of a group was computed; dropped if it was made worthless meanwhile."""
         found = self._group(group)
         if ticket >= max(found.capacity_dropped, self._all_dropped):
@@ -217,6 +223,8 @@ class StateCache:
             new: after.
             changes: the difference of both.
         """
+        if any(name in changes.settings for name in _ASKED):
+            self.drop_all()
         if any(name in changes.settings for name in _SETTINGS):
             for group in list(self._groups):
                 self.drop_capacity(group)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from ganeti.errors import AllocatorError, ErrorCode, GanetiError, NodeError, NodeTimeout, PrereqError
-from ganeti.interfaces import IAllocation, IExternalAllocators, INodes, Plugins
+from ganeti.interfaces import IAllocation, IClusterState, IExternalAllocators, INodes, Plugins
 from ganeti.logic.allocator_answers import check_solution
-from ganeti.logic.node_figures import question_of, storage_units
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
@@ -23,9 +22,8 @@ from ganeti.model.allocation import (
     MultiAllocate,
     Solution,
 )
-from ganeti.model.calls.instances import AllInstancesInfo
 from ganeti.model.calls.outcome import Answer
-from ganeti.model.calls.system import AllocatorRunner, NodeInfo
+from ganeti.model.calls.system import AllocatorRunner
 from ganeti.model.cluster import Cluster, ClusterSettings
 from ganeti.model.ids import PLUGIN_NAME, NodeId
 from ganeti.model.node import AllocPolicy
@@ -40,7 +38,8 @@ class Allocation:
     """Places instances on live nodes.
 
     Args:
-        nodes: asked for their resources, and the master for running external programs.
+        state: what the nodes say.
+        nodes: the master among them runs external programs.
         plugins: allocators by name.
         run_in_thread: where allocators compute and documents are written.
         program_directories: where the master, this machine, has external allocators.
@@ -50,11 +49,13 @@ class Allocation:
 
     def __init__(
         self,
+        state: IClusterState,
         nodes: INodes,
         plugins: Plugins,
         run_in_thread: InThread,
         program_directories: Sequence[str] = (),
     ) -> None:
+        self._state = state
         self._nodes = nodes
         self._plugins = plugins
         self._run_in_thread = run_in_thread
@@ -88,7 +89,7 @@ class Allocation:
 
     async def document(self, request: AllocationRequest, *, cluster: Cluster) -> str:
         """What an external program would get; see `IAllocation`."""
-        view = await self._view(request, cluster, None)
+        view = await self._view(cluster, None, cached=False)
         external = self._external()
         if external is None:
             raise AllocatorError("no plugin for external allocators is installed")
@@ -107,12 +108,13 @@ class Allocation:
         *,
         cluster: Cluster,
         candidates: Collection[NodeId] | None = None,
+        cached: bool = True,
     ) -> Solution:
         """Gather facts, ask the allocator, check its answer; see `IAllocation`."""
         name = self._chosen(name, cluster.settings)
         self._refuse_unknown(name)
         _refuse_unallocable(request, cluster)
-        solution = await self._ask(name, request, await self._view(request, cluster, candidates))
+        solution = await self._ask(name, request, await self._view(cluster, candidates, cached=cached))
         for instance, reason in solution.failed:
             self.log.info("no place for {instance}: {reason}", instance=instance, reason=reason)
         if solution.failed and not solution.placements and not isinstance(request, MultiAllocate):
@@ -166,31 +168,28 @@ class Allocation:
             solution: Solution = external.decode(request, view, answer)
         return solution
 
+    async def view(self, cluster: Cluster, *, cached: bool = True) -> ClusterView:
+        """What an allocator would know of all nodes; see `IAllocation`."""
+        return await self._view(cluster, None, cached=cached)
+
     async def _view(
-        self, request: AllocationRequest, cluster: Cluster, candidates: Collection[NodeId] | None
+        self, cluster: Cluster, candidates: Collection[NodeId] | None, *, cached: bool
     ) -> ClusterView:
-        """What the nodes say now; one that gives no answer, or half of one, is left out."""
+        """What the nodes say; one that gives no answer, or half of one, is left out."""
         asked = [node for node in cluster.nodes.values() if node.vm_capable and not node.offline]
-        running_call = AllInstancesInfo(hypervisors=cluster.settings.enabled_hypervisors)
-        facts, running = await gatherResults(
-            [
-                _started(self._nodes.each(asked, _facts_call(request, cluster))),
-                _started(self._nodes.each(asked, running_call)),
-            ],
-            consumeErrors=True,
-        )
-        answers = {
-            node: (facts[node].value, running[node].value)
-            for node in facts
-            if isinstance(facts[node], Answer) and isinstance(running.get(node), Answer)
+        outcomes = await self._state.reports(asked, cached=cached)
+        reports = {
+            uuid: outcome.value
+            for uuid, outcome in outcomes.items()
+            if isinstance(outcome, Answer) and not outcome.value.problems
         }
-        silent = [node.name for node in asked if node.uuid not in answers]
+        silent = [node.name for node in asked if node.uuid not in reports]
         if silent:
             self.log.warn("placing without {nodes}, which did not answer", nodes=", ".join(silent))
         return ClusterView(
             cluster=cluster,
-            facts={node: found for node, (found, _) in answers.items()},
-            running={node: found for node, (_, found) in answers.items()},
+            facts={node: report.info for node, report in reports.items()},
+            running={node: report.running for node, report in reports.items()},
             candidates=None if candidates is None else frozenset(candidates),
         )
 
@@ -204,13 +203,6 @@ def _naming(name: str) -> Iterator[None]:
         raise AllocatorError(f"allocator {name}: {error}") from error
 
 
-def _started(waiting: Awaitable[Any]) -> Deferred[Any]:
-    async def wait() -> Any:
-        return await waiting
-
-    return Deferred.fromCoroutine(wait())
-
-
 def _refuse_unallocable(request: AllocationRequest, cluster: Cluster) -> None:
     """A group that nothing may be put into cannot be asked for, whoever the allocator is."""
     if not isinstance(request, Allocate) or request.instance.group is None:
@@ -222,17 +214,6 @@ def _refuse_unallocable(request: AllocationRequest, cluster: Cluster) -> None:
             " alloc_policy",
             code=ErrorCode.NO_RESOURCES,
         )
-
-
-def _facts_call(request: AllocationRequest, cluster: Cluster) -> NodeInfo:
-    question = question_of(request, cluster)
-    hypervisors, templates = {question.hypervisor}, {question.template}
-    if isinstance(request, MultiAllocate):
-        hypervisors |= {instance.hypervisor for instance in request.instances}
-        templates |= {instance.disk_template for instance in request.instances}
-    return NodeInfo(
-        storage_units=storage_units(cluster, templates), hypervisors=tuple(sorted(hypervisors - {""}))
-    )
 
 
 def _refusal(name: str, solution: Solution) -> str:

@@ -177,7 +177,9 @@ class ClientRequests(GuardedLocator):
     async def query(self, args: Any, request_id: str | None, trace: str | None) -> Answer:
         """Rows."""
         wanted = read("Query", args, requests.QueryArgs)
-        result = await self._api.queries.query(wanted.what, wanted.fields, wanted.qfilter)
+        result = await self._api.queries.query(
+            wanted.what, wanted.fields, wanted.qfilter, cached=wanted.cached
+        )
         return {"result": await self._api.in_slices(result)}
 
     @commands.QueryFields.responder

@@ -35,6 +35,8 @@ class QueryArgs(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     what: str
     fields: list[str]
     qfilter: list[Any] | None = None
+    cached: bool = True
+    """What the nodes told lately is good enough."""
 
 
 class QueryFieldsArgs(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -42,7 +42,7 @@ RETRY_S = 30.0
 _CHANGES_AT_ONCE = 100
 _FILE = Ownership(mode=0o640)
 
-Subscriber = Callable[[Cluster, Cluster], None]
+Subscriber = Callable[[Cluster, Cluster, Sequence[Delta]], None]
 
 
 class IStoreReactor(IReactorTime, IReactorThreads):
@@ -232,7 +232,7 @@ class ConfigStore:
                 self._refuse(accepted, str(error))
                 return
             self._cluster = new
-            self._tell(old, new)
+            self._tell(old, new, deltas)
             self._snapshot_later(self._snapshot_s)
         for item, value in accepted:
             if not item.done.called:
@@ -246,10 +246,10 @@ class ConfigStore:
                     ConfigurationError(f"the change of the configuration ({item.reason}) was not made: {why}")
                 )
 
-    def _tell(self, old: Cluster, new: Cluster) -> None:
+    def _tell(self, old: Cluster, new: Cluster, changes: Sequence[Delta]) -> None:
         for callback in tuple(self._subscribers):
             try:
-                callback(old, new)
+                callback(old, new, changes)
             except Exception:
                 self.log.failure("{callback} failed after a change of the configuration", callback=callback)
 

@@ -10,7 +10,7 @@ differs from what it has; one that failed gets everything with a later round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorThreads, IReactorTime
@@ -23,6 +23,7 @@ from ganeti.logic.ssconf import changed, ssconf_files
 from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
 from ganeti.model.calls.system import WriteSsconf
 from ganeti.model.cluster import Cluster
+from ganeti.model.delta import Delta
 from ganeti.model.ids import NodeId
 from ganeti.model.node import Node
 
@@ -98,7 +99,7 @@ class SsconfDistributor:
         finally:
             self._rounds.release()
 
-    def _cluster_changed(self, old: Cluster, new: Cluster) -> None:
+    def _cluster_changed(self, old: Cluster, new: Cluster, changes: Sequence[Delta]) -> None:
         same = all(
             getattr(old, name) is getattr(new, name)
             for name in ("settings", "nodes", "groups", "instances", "networks")

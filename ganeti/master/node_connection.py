@@ -53,6 +53,7 @@ class NodeConnection:
         connect: makes a connection.
         gate: how many connections of all nodes are made at once.
         jitter: 0 to 1, so that a thousand nodes do not come back in the same moment.
+        on_lost: called whenever a connection that was there is gone.
     """
 
     log = Logger()
@@ -65,6 +66,7 @@ class NodeConnection:
         gate: DeferredSemaphore,
         *,
         jitter: Callable[[], float],
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.link: Link | None = None
@@ -74,6 +76,7 @@ class NodeConnection:
         self._clock = clock
         self._connect = connect
         self._gate = gate
+        self._on_lost = on_lost
         self._pause_s = backoffPolicy(initialDelay=0.5, maxDelay=30.0, jitter=jitter)
         self._task: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
@@ -187,6 +190,7 @@ class NodeConnection:
             self.link = None
             self._down_since = self._clock.seconds()
             self.problem = link.loss() or "the connection was closed"
+            self._on_lost()
         self.log.info("connection to node {node} lost: {problem}", node=self.name, problem=self.problem)
 
     def _failed(self, problem: str) -> None:

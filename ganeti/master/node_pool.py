@@ -123,6 +123,8 @@ class NodePool(Service):
         self._members: dict[NodeId, _Member] = {}
         self._in_flight: dict[str, tuple[Node, type[NodeCall[Any]], str | None]] = {}
         self._decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+        self.on_lost: Callable[[NodeId], None] = lambda node: None
+        """Called with a node whose connection is gone; must not raise."""
 
     def stopService(self) -> None:
         """Close all connections; calls under way fail."""
@@ -289,7 +291,12 @@ class NodePool(Service):
         if member is not None:
             self._drop(member)
         connection = NodeConnection(
-            self._clock, node.name, lambda: self._connect(node), self._gate, jitter=self._jitter
+            self._clock,
+            node.name,
+            lambda: self._connect(node),
+            self._gate,
+            jitter=self._jitter,
+            on_lost=lambda: self.on_lost(node.uuid),
         )
         new = _Member(node, connection)
         new.is_wanted = member.is_wanted if member is not None else False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from ganeti.errors import (
 from ganeti.interfaces import (
     IAllocation,
     IClock,
+    IClusterState,
     IConfig,
     IDistribution,
     IDoorbell,
@@ -41,8 +42,9 @@ from ganeti.interfaces import (
 from ganeti.logic.lock_attempts import LONGEST_S
 from ganeti.master.hooks import OperationHooks
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import JobId
-from ganeti.model.locks import LockPlan
+from ganeti.model.delta import Delta
+from ganeti.model.ids import JobId, NodeId
+from ganeti.model.locks import LockLevel, LockPlan
 from ganeti.ops.base import Context, InThread, Jobs, OpCode, Operation
 from ganeti.ops.registry import Registry
 
@@ -75,6 +77,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     config: IConfig
     nodes: INodes
+    state: IClusterState
     allocation: IAllocation
     reachability: IReachability
     queries: IQueries
@@ -141,9 +144,10 @@ class OpExecutor:
         try:
             operation = self._registry.operation(op)
             async with AsyncExitStack() as stack:
-                held = await self._acquire(operation, execution, stack)
+                held, plan = await self._acquire(operation, execution, stack)
                 await execution.started()
-                return await self._with_locks(operation, held, execution)
+                touched = _Touched(self._services, operation, held, is_everything=plan.exclusive_cluster)
+                return await self._with_locks(operation, held, execution, touched)
         except (CancelledError, TryLater, NotStarted):
             raise
         except GanetiError as error:
@@ -155,7 +159,9 @@ class OpExecutor:
         except Exception as error:
             raise self._mistake(op) from error
 
-    async def _acquire(self, operation: AnyOperation, execution: Execution, stack: AsyncExitStack) -> IHeld:
+    async def _acquire(
+        self, operation: AnyOperation, execution: Execution, stack: AsyncExitStack
+    ) -> tuple[IHeld, LockPlan]:
         """Hold the locks that the operation asks for in view of the newest configuration."""
         config = self._services.config
         deadline = None if execution.timeout_s is None else self._now() + execution.timeout_s
@@ -173,7 +179,7 @@ class OpExecutor:
                     wanted = operation.locks(config.current())
                     if plan.covers(wanted):
                         stack.push_async_exit(attempt.pop_all())
-                        return held
+                        return held, plan
                 plan = plan.merged(wanted)
             except LocksNotGranted as error:
                 raise TryLater(str(error)) from error
@@ -196,7 +202,9 @@ class OpExecutor:
             raise PrereqError(f"{error}; another job is changing it", code=code) from error
         return wanted
 
-    async def _with_locks(self, operation: AnyOperation, held: IHeld, execution: Execution) -> msgspec.Raw:
+    async def _with_locks(
+        self, operation: AnyOperation, held: IHeld, execution: Execution, touched: _Touched
+    ) -> msgspec.Raw:
         config = _CountingConfig(self._services.config)
         ctx = self._context(config, held, execution)
         try:
@@ -209,6 +217,7 @@ class OpExecutor:
         prepared = await self._hooks.before(operation, execution.feedback)
         if operation.op.dry_run:
             return _as_json(operation.op, operation.dry_run_result(config.current(), facts))
+        touched.begins()
         try:
             result = await operation.run(ctx, facts)
             if isinstance(result, Jobs):
@@ -220,6 +229,7 @@ class OpExecutor:
                 )
             encoded = _as_json(operation.op, result)
         finally:
+            touched.ends()
             if config.changes:
                 await self._hooks.config_changed(prepared, execution.feedback)
         return encoded
@@ -229,6 +239,7 @@ class OpExecutor:
         return Context(
             config=config,
             nodes=services.nodes,
+            state=services.state,
             held=held,
             feedback=execution.feedback,
             allocation=services.allocation,
@@ -257,6 +268,46 @@ class OpExecutor:
         )
 
 
+class _Touched:
+    """What an operation may change: whatever the nodes told of it does not count (S2.3-049, S2.3-050).
+
+    That is what it still has locked when it begins to act, as placing an instance looks at all nodes and
+    then keeps those that were chosen; and again when it ends, for what was told meanwhile.
+    """
+
+    def __init__(
+        self, services: Services, operation: AnyOperation, held: IHeld, *, is_everything: bool
+    ) -> None:
+        self._services = services
+        self._keeps = operation.keeps_state
+        self._is_everything = is_everything
+        self._held = held
+        self._nodes: set[NodeId] = set()
+
+    def begins(self) -> None:
+        """Before anything is done."""
+        self._forget()
+
+    def ends(self) -> None:
+        """After everything was done, or some of it."""
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._keeps:
+            return
+        if self._is_everything:
+            self._services.state.forget(None)
+            return
+        cluster = self._services.config.current()
+        self._nodes.update(NodeId(name) for name in self._held.names(LockLevel.NODE))
+        for name in self._held.names(LockLevel.INSTANCE):
+            instance = cluster.instances.by_key(name)
+            if instance is not None:
+                self._nodes.add(instance.primary_node)
+        if self._nodes:
+            self._services.state.forget(self._nodes)
+
+
 @implementer(IConfig)
 class _CountingConfig:
     """The configuration, and how often one operation changed it."""
@@ -275,8 +326,8 @@ class _CountingConfig:
         self.changes += 1
         return cluster
 
-    def subscribe(self, callback: Callable[[Cluster, Cluster], None]) -> Callable[[], None]:
-        """Call with the old and the new value after each change; gives what ends that."""
+    def subscribe(self, callback: Callable[[Cluster, Cluster, Sequence[Delta]], None]) -> Callable[[], None]:
+        """Call after each change; see `IConfig`."""
         return self._config.subscribe(callback)
 
 

@@ -19,6 +19,7 @@ from ganeti.logic.cluster_info import own_architecture
 from ganeti.logic.fields import group, instance, node
 from ganeti.logic.fields.base import Absent, Field, Status, Table, unknown_definition
 from ganeti.logic.fields.others import (
+    CACHE_FIELDS,
     CLUSTER_FIELDS,
     JOB_FIELDS,
     LOCK_FIELDS,
@@ -26,18 +27,19 @@ from ganeti.logic.fields.others import (
     ClusterRow,
     MissingJob,
 )
-from ganeti.logic.node_figures import storage_units
 from ganeti.logic.qlang import CompiledFilter, compile_filter
+from ganeti.master.cluster_state import ClusterState
 from ganeti.master.job_queue import JobQueue
 from ganeti.master.os_rows import os_rows
 from ganeti.master.watcher_pause import WatcherPause
-from ganeti.model.calls.instances import AllInstancesInfo, InstanceConsoleInfo
+from ganeti.model.calls.instances import InstanceConsoleInfo
 from ganeti.model.calls.os import OsDiagnose
 from ganeti.model.calls.outcome import Answer
-from ganeti.model.calls.system import NodeInfo
+from ganeti.model.calls.report import KnownReport
+from ganeti.model.calls.system import NodeInfoResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_instance
-from ganeti.model.ids import JobId
+from ganeti.model.ids import JobId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.names import nice_key
 from ganeti.model.node import Node
@@ -54,6 +56,7 @@ KEYS = {
     "lock": None,
     "os": None,
     "cluster": None,
+    "cache": None,
 }
 TABLES: Mapping[str, Table] = {
     "instance": instance.FIELDS,
@@ -63,6 +66,7 @@ TABLES: Mapping[str, Table] = {
     "lock": LOCK_FIELDS,
     "os": OS_FIELDS,
     "cluster": CLUSTER_FIELDS,
+    "cache": CACHE_FIELDS,
 }
 
 Rows = tuple[Iterable[Any], Any]
@@ -75,7 +79,8 @@ class Queries:
 
     Args:
         config: the configuration.
-        nodes: asked for live values.
+        nodes: asked for what is not kept.
+        state: what the nodes say.
         queue: the jobs; set by `attach` once it is there.
         locks: gives rows name, mode, owner, pending.
         pause: of the watcher.
@@ -86,12 +91,14 @@ class Queries:
         self,
         config: IConfig,
         nodes: INodes,
+        state: ClusterState,
         locks: Callable[[], Sequence[Mapping[str, Any]]],
         pause: WatcherPause,
         later: Callable[[], Awaitable[None]],
     ) -> None:
         self._config = config
         self._nodes = nodes
+        self._state = state
         self._locks = locks
         self._pause = pause
         self._later = later
@@ -111,7 +118,9 @@ class Queries:
             ]
         }
 
-    async def query(self, what: str, fields: Sequence[str], qfilter: list[Any] | None) -> Mapping[str, Any]:
+    async def query(
+        self, what: str, fields: Sequence[str], qfilter: list[Any] | None, *, cached: bool = True
+    ) -> Mapping[str, Any]:
         """Rows; see `IQueries`.
 
         Raises:
@@ -122,7 +131,8 @@ class Queries:
         chosen = [table.get(name) for name in fields]
         compiled = compile_filter(qfilter, table, KEYS[what])
         used = {*(field.name for field in chosen if field is not None), *compiled.fields}
-        items, world = await self._rows(what, compiled, {name for name in used if table[name].is_live}, used)
+        live = {name for name in used if table[name].is_live}
+        items, world = await self._rows(what, compiled, live, used, cached=cached)
         data = await self._walk(items, world, chosen, compiled)
         return {**self.query_fields(what, list(fields)), "data": data}
 
@@ -142,15 +152,18 @@ class Queries:
                 await self._later()
         return rows
 
-    async def _rows(self, what: str, compiled: CompiledFilter, live: set[str], used: set[str]) -> Rows:
+    async def _rows(
+        self, what: str, compiled: CompiledFilter, live: set[str], used: set[str], *, cached: bool
+    ) -> Rows:
         cluster = self._config.current()
         match what:
             case "instance":
                 instances = _chosen(cluster.instances.values(), compiled, cluster.instance)
-                return instances, await self._instance_world(cluster, instances, live)
+                return instances, await self._instance_world(cluster, instances, live, cached=cached)
             case "node":
                 nodes = _chosen(cluster.nodes.values(), compiled, cluster.node)
-                return nodes, node.NodeWorld.of(cluster, await self._facts(cluster, nodes) if live else {})
+                facts = await self._facts(nodes, cached=cached) if live else {}
+                return nodes, node.NodeWorld.of(cluster, facts)
             case "group":
                 groups = _chosen(cluster.groups.values(), compiled, cluster.group)
                 return groups, group.GroupWorld.of(cluster)
@@ -158,19 +171,20 @@ class Queries:
                 return await self._jobs(compiled, with_archived="archived" in used), None
             case "lock":
                 return sorted(self._locks(), key=lambda row: nice_key(row["name"])), None
+            case "cache":
+                return list(self._state.rows()), None
             case "os":
                 return await self._operating_systems(cluster), None
         return [self._cluster_row(cluster)], None
 
     async def _instance_world(
-        self, cluster: Cluster, instances: Sequence[Instance], live: set[str]
+        self, cluster: Cluster, instances: Sequence[Instance], live: set[str], *, cached: bool
     ) -> instance.InstanceWorld:
         if not live:
             return instance.InstanceWorld.of(cluster, {}, {})
         online = [each for each in cluster.nodes.values() if each.vm_capable and not each.offline]
-        call = AllInstancesInfo(hypervisors=cluster.settings.enabled_hypervisors)
-        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S, patient=False)
-        running = {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
+        reports = await self._reports(online, cached=cached)
+        running = {uuid: report.running for uuid, report in reports.items() if not report.problems}
         consoles = await self._consoles(cluster, instances) if "console" in live else {}
         return instance.InstanceWorld.of(cluster, running, consoles)
 
@@ -197,14 +211,12 @@ class Queries:
             return {}
         return {name: msgspec.to_builtins(info) for name, info in outcome.value.items()}
 
-    async def _facts(self, cluster: Cluster, nodes: Sequence[Node]) -> Mapping[Any, Any]:
-        settings = cluster.settings
-        call = NodeInfo(
-            storage_units=storage_units(cluster, settings.enabled_disk_templates[:1]),
-            hypervisors=settings.enabled_hypervisors[:1],
-        )
-        online = [each for each in nodes if not each.offline]
-        outcomes = await self._nodes.each(online, call, timeout_s=LIVE_TIMEOUT_S, patient=False)
+    async def _facts(self, nodes: Sequence[Node], *, cached: bool) -> Mapping[NodeId, NodeInfoResult]:
+        reports = await self._reports([each for each in nodes if not each.offline], cached=cached)
+        return {uuid: report.info for uuid, report in reports.items()}
+
+    async def _reports(self, nodes: Sequence[Node], *, cached: bool) -> Mapping[NodeId, KnownReport]:
+        outcomes = await self._state.reports(nodes, cached=cached, timeout_s=LIVE_TIMEOUT_S, patient=False)
         return {uuid: outcome.value for uuid, outcome in outcomes.items() if isinstance(outcome, Answer)}
 
     async def _jobs(self, compiled: CompiledFilter, *, with_archived: bool) -> list[Any]:

@@ -9,6 +9,7 @@ import msgspec
 
 from ganeti.model.calls.instances import RunningInstance
 from ganeti.model.calls.system import NodeInfoResult
+from ganeti.model.capacity import CapacityParams, GroupCapacity
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.params import ParamValues
@@ -81,7 +82,10 @@ class Evacuate(msgspec.Struct, frozen=True, kw_only=True, tag="node-evacuate"):
 class Capacity(msgspec.Struct, frozen=True, kw_only=True, tag="capacity"):
     """How many more instances fit."""
 
-    groups: tuple[GroupId, ...] = ()
+    params: Mapping[GroupId, CapacityParams]
+    """The groups to be computed, and how."""
+    independent_groups: bool = True
+    """A group whose nodes could not take over from each other does not spoil the others."""
 
 
 AllocationRequest = Allocate | MultiAllocate | Relocate | ChangeGroup | Evacuate | Capacity
@@ -126,3 +130,5 @@ class Solution(msgspec.Struct, frozen=True, kw_only=True):
     info: str = ""
     jobs: tuple[tuple[Mapping[str, object], ...], ...] = ()
     """For change-group and node-evacuate: lists of opcodes as JSON objects."""
+    capacity: Mapping[GroupId, GroupCapacity] = {}
+    """For capacity: each group that was asked for."""

@@ -17,6 +17,7 @@ import msgspec
 from ganeti.interfaces import (
     IAllocation,
     IClock,
+    IClusterState,
     IConfig,
     IDistribution,
     IDoorbell,
@@ -186,6 +187,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     config: IConfig
     nodes: INodes
+    state: IClusterState
     held: IHeld
     feedback: IFeedback
     allocation: IAllocation
@@ -227,6 +229,8 @@ class Operation(Generic[O, F, R]):
     commands: ClassVar[tuple[Command, ...]] = ()
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other OP_IDs under which the opcode may be submitted (SX-007)."""
+    keeps_state: ClassVar[bool] = False
+    """Changes nothing that nodes tell: what is known of those it locks goes on to count (S2.3-050)."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

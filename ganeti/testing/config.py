@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zope.interface import implementer
 
@@ -28,7 +28,7 @@ class MemoryConfig:
         """If set, no change can be made durable, and this is why."""
         self._cluster = cluster
         self._clock: IClock = clock if clock is not None else _StandingClock()
-        self._subscribers: list[Callable[[Cluster, Cluster], None]] = []
+        self._subscribers: list[Callable[[Cluster, Cluster, Sequence[Delta]], None]] = []
 
     def current(self) -> Cluster:
         """The newest value."""
@@ -45,10 +45,10 @@ class MemoryConfig:
         self._cluster = new
         self.changes.append(delta)
         for callback in tuple(self._subscribers):
-            callback(old, new)
+            callback(old, new, (delta,))
         return new
 
-    def subscribe(self, callback: Callable[[Cluster, Cluster], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[Cluster, Cluster, Sequence[Delta]], None]) -> Callable[[], None]:
         """Call with the old and the new value after each change; gives what ends that."""
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)

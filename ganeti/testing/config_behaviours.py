@@ -93,7 +93,7 @@ class ConfigBehaviours(_TestCase):
         """Subscribers are told of each change, with the value before and after, until they leave."""
         config = await self._config()
         told: list[tuple[int, int]] = []
-        leave = config.subscribe(lambda old, new: told.append((old.serial_no, new.serial_no)))
+        leave = config.subscribe(lambda old, new, _: told.append((old.serial_no, new.serial_no)))
         await config.update(lambda value: with_instance(value, "a"), reason="test")
         await config.update(lambda value: value, reason="test")
         leave()

@@ -29,6 +29,7 @@ from zope.interface import implementer
 from ganeti.errors import JobQueueError
 from ganeti.interfaces import IClock, IFeedback, IHooks, IJobStore, ILocks, Plugins
 from ganeti.logic.job_states import job_status
+from ganeti.master.cluster_state import ClusterState
 from ganeti.master.hooks import OperationHooks
 from ganeti.master.job_engine import JobEngine
 from ganeti.master.op_executor import OpExecutor, Services
@@ -397,6 +398,7 @@ class JobWorld:
         return Services(
             config=self.config,
             nodes=self.nodes,
+            state=ClusterState(self.config, self.nodes, self.clock),
             allocation=nobody,
             reachability=nobody,
             queries=nobody,

@@ -33,9 +33,11 @@ from ganeti.interfaces import (
     IReachability,
     Plugins,
 )
+from ganeti.master.cluster_state import ClusterState, ObservedNodes
 from ganeti.master.hooks import OperationHooks
 from ganeti.master.op_executor import Execution, OpExecutor, Services
-from ganeti.model.allocation import AllocationRequest, Placement, Solution
+from ganeti.model.allocation import AllocationRequest, ClusterView, Placement, Solution
+from ganeti.model.calls.outcome import Answer
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS
 from ganeti.model.ids import JobId, NodeId, names_match
@@ -135,6 +137,7 @@ class FakeAllocation:
         self.solution: Solution | None = None
         """The answer as a whole, in place of nodes."""
         self.external: set[str] = {"hail"}
+        self.state: ClusterState | None = None
 
     async def solve(
         self,
@@ -143,6 +146,7 @@ class FakeAllocation:
         *,
         cluster: Cluster,
         candidates: Collection[NodeId] | None = None,
+        cached: bool = True,
     ) -> Solution:
         """The answer for every request."""
         self.requests.append((name, request, None if candidates is None else frozenset(candidates)))
@@ -151,6 +155,18 @@ class FakeAllocation:
         if not self.nodes:
             raise AllocatorError(f"allocator {name} crashed")
         return Solution(placements=(Placement(instance="any", nodes=self.nodes),))
+
+    async def view(self, cluster: Cluster, *, cached: bool = True) -> ClusterView:
+        """What the simulated nodes of a world tell."""
+        if self.state is None:
+            raise AssertionError("this fake knows no nodes")
+        reports = await self.state.reports(cluster.nodes.values(), cached=cached)
+        found = {uuid: one.value for uuid, one in reports.items() if isinstance(one, Answer)}
+        return ClusterView(
+            cluster=cluster,
+            facts={uuid: one.info for uuid, one in found.items()},
+            running={uuid: one.running for uuid, one in found.items()},
+        )
 
     async def document(self, request: AllocationRequest, *, cluster: Cluster) -> str:
         """The kind of request, as this fake asks nobody."""
@@ -170,7 +186,9 @@ class FakeQueries:
         """Plain values of all fields of each row."""
         self.asked: list[tuple[str, tuple[str, ...], Any]] = []
 
-    async def query(self, what: str, fields: Sequence[str], qfilter: list[Any] | None) -> Mapping[str, Any]:
+    async def query(
+        self, what: str, fields: Sequence[str], qfilter: list[Any] | None, *, cached: bool = True
+    ) -> Mapping[str, Any]:
         """All rows."""
         self.asked.append((what, tuple(fields), qfilter))
         data = [[[0, row[name]] for name in fields] for row in self.rows[what]]
@@ -267,7 +285,10 @@ class OperationWorld:
         self.jobs = RecordingJobs()
         self.hooks = MemoryHooks()
         self.reachability = FakeReachability()
+        self.state = ClusterState(self.config, self.nodes, self.clock)
+        self.config.subscribe(self.state.config_changed)
         self.allocation = FakeAllocation()
+        self.allocation.state = self.state
         self.queries = FakeQueries()
         self.distribution = FakeDistribution()
         self.plugins = all_plugins()
@@ -349,7 +370,8 @@ class OperationWorld:
     def _services(self) -> Services:
         return Services(
             config=self.config,
-            nodes=self.nodes,
+            nodes=ObservedNodes(self.nodes, self.state),
+            state=self.state,
             allocation=self.allocation,
             reachability=self.reachability,
             queries=self.queries,

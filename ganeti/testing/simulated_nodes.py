@@ -47,6 +47,7 @@ from ganeti.model.calls.instances import (
     RunState,
 )
 from ganeti.model.calls.os import InstanceOsAdd, OsStatus, OsValidate
+from ganeti.model.calls.report import NodeReport, Report
 from ganeti.model.calls.system import (
     NodeCapacity,
     NodeInfo,
@@ -167,6 +168,9 @@ class SimulatedNodes:
             NodePowercycle: lambda node, call: f"{node.name} reboots",
             InstanceInfo: lambda node, call: self.running.get(node.name, {}).get(call.name),
             AllInstancesInfo: lambda node, call: self.running.get(node.name, {}),
+            NodeReport: lambda node, call: Report(
+                info=self._info(node, call), running=self.running.get(node.name, {})
+            ),
             InstanceStart: self._start,
             InstanceShutdown: self._shutdown,
             InstanceReboot: self._reboot,
@@ -192,7 +196,7 @@ class SimulatedNodes:
 
     # --- facts
 
-    def _info(self, node: Node, call: NodeInfo) -> NodeInfoResult:
+    def _info(self, node: Node, call: NodeInfo | NodeReport) -> NodeInfoResult:
         hypervisors = dict.fromkeys(call.hypervisors, self._capacity(node))
         return NodeInfoResult(boot_id=f"boot-{node.name}", storage=(), hypervisors=hypervisors)
 

@@ -31,7 +31,7 @@ class BuiltinAllocatorTests(AllocatorBehaviours, SynchronousTestCase):
     def test_unknown_kind(self) -> None:
         """A request of a kind that it does not answer is refused by name."""
         with self.assertRaisesRegex(AllocatorError, "capacity"):
-            self.make_allocator().solve(Capacity(), placement_view(cluster(nodes=1)))
+            self.make_allocator().solve(Capacity(params={}), placement_view(cluster(nodes=1)))
 
 
 class ScriptAllocatorsTests(ExternalAllocatorBehaviours, SynchronousTestCase):

@@ -270,7 +270,9 @@ class KvmGuestTests(TinyGuestWorld, SynchronousTestCase):
         self.hypervisor.cancel(self.host, instance)
         self.hypervisor.finish_target(target, instance, info, success=False)
         self.hypervisor.finish_source(self.host, instance, success=False, live=True)
-        self.assertEqual(self.hypervisor.progress(self.host, instance).status, "cancelled")
+        # QEMU shuts the connection down a moment before it notes that it was told to cancel; what it calls
+        # the end depends on which of both its migration thread notices first.
+        self.assertIn(self.hypervisor.progress(self.host, instance).status, ("cancelled", "failed"))
         self.assertEqual(self.found()[instance.name].state, RunState.RUNNING)
         self.assertEqual(self.found(target), {})
         after = self.await_more_heartbeats()

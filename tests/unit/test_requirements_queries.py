@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti.master.cluster_state import ClusterState
 from ganeti.master.queries import LIVE_TIMEOUT_S, SLICE_ROWS, Queries
 from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.paths import Paths
@@ -28,7 +29,8 @@ class QueriesTests(SynchronousTestCase):
         """Queries about a cluster with so many instances."""
         config = MemoryConfig(cluster(nodes=3, instances=instances), TestClock(self.clock))
         pause = WatcherPause(Paths(self.mktemp()), TestClock(self.clock))
-        return Queries(config, self.nodes, list, pause, self.later)
+        state = ClusterState(config, self.nodes, TestClock(self.clock))
+        return Queries(config, self.nodes, state, list, pause, self.later)
 
     def later(self) -> Deferred[None]:
         """Count the turns that others have."""

@@ -128,7 +128,7 @@ class NoLockTests(SynchronousTestCase):
 
         nobody: Any = None
         pause = WatcherPause(Paths(self.mktemp()), world.clock)
-        queries = Queries(world.config, nobody, list, pause, later)
+        queries = Queries(world.config, nobody, nobody, list, pause, later)
         queries.attach(world.queue)
         lists = [Deferred.fromCoroutine(queries.query("job", ["id", "status"], None)) for _ in range(2)]
         self.assertEqual(len(pauses), 2, "both are in the middle of their work")

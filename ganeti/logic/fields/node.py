@@ -19,7 +19,7 @@ from ganeti.logic.fields.base import (
     present,
     table,
 )
-from ganeti.model.calls.disks import StorageSpace
+from ganeti.logic.node_figures import space_for
 from ganeti.model.calls.system import NodeCapacity, NodeInfoResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import ndparams_of
@@ -73,7 +73,9 @@ def _capacity(name: str) -> Get:
             return facts
         if not node.vm_capable:
             return UNAVAILABLE
-        found: NodeCapacity | None = next(iter(facts.hypervisors.values()), None)
+        # Of the hypervisor and the storage that new instances get, whatever else a node told.
+        enabled = world.cluster.settings.enabled_hypervisors
+        found: NodeCapacity | None = facts.hypervisors.get(enabled[0]) if enabled else None
         return NO_DATA if found is None else getattr(found, name)
 
     return get
@@ -86,7 +88,8 @@ def _space(name: str) -> Get:
             return facts
         if not node.vm_capable:
             return UNAVAILABLE
-        found: StorageSpace | None = next(iter(facts.storage), None)
+        templates = world.cluster.settings.enabled_disk_templates
+        found = space_for(facts, templates[0]) if templates else None
         return UNAVAILABLE if found is None else present(getattr(found, name))
 
     return get

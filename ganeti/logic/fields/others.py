@@ -73,12 +73,12 @@ JOB_FIELDS = table(
 """All fields of jobs by name."""
 
 
-def _lock_value(name: str) -> Callable[[Mapping[str, Any], Any], Any]:
+def _row_value(name: str) -> Callable[[Mapping[str, Any], Any], Any]:
     return lambda row, world: row[name]
 
 
 LOCK_FIELDS = table(
-    Field(name=name, title=title, kind=_OTHER, doc=doc, get=_lock_value(name), is_live=True)
+    Field(name=name, title=title, kind=_OTHER, doc=doc, get=_row_value(name), is_live=True)
     for name, title, doc in (
         ("name", "Name", "Lock name"),
         ("mode", "Mode", "Mode in which the lock is currently acquired (exclusive or shared)"),
@@ -87,6 +87,18 @@ LOCK_FIELDS = table(
     )
 )
 """All fields of locks by name."""
+
+
+CACHE_FIELDS = table(
+    Field(name=name, title=title, kind=kind, doc=doc, get=_row_value(name))
+    for name, title, kind, doc in (
+        ("group", "Group", FieldKind.TEXT, "Node group"),
+        ("kind", "Kind", FieldKind.TEXT, "What is known: node, capacity"),
+        ("name", "Name", FieldKind.TEXT, "Name of the node or group"),
+        ("age", "Age", FieldKind.NUMBER, "Seconds since it was found out"),
+    )
+)
+"""All fields of the state cache by name."""
 
 
 class OsRow(msgspec.Struct, frozen=True, kw_only=True):

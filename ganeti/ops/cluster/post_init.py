@@ -16,6 +16,7 @@ class PostInit(OpCode, frozen=True, kw_only=True, tag="OP_CLUSTER_POST_INIT"):
 class PostInitOperation(Operation[PostInit, None, bool]):
     """Does nothing itself; the post hooks cluster-init run on the master."""
 
+    keeps_state = True
     hooks = Hooks("cluster-init", HookTarget.CLUSTER)
 
     def locks(self, cluster: Cluster) -> LockPlan:

@@ -15,6 +15,8 @@ class QueryCluster(OpCode, frozen=True, kw_only=True, tag="OP_CLUSTER_QUERY"):
 class QueryClusterOperation(Operation[QueryCluster, None, dict[str, Any]]):
     """Reads the configuration."""
 
+    keeps_state = True
+
     async def run(self, ctx: Context, facts: None) -> dict[str, Any]:
         """The established dictionary."""
         return cluster_info(ctx.cluster, architecture=own_architecture())

@@ -22,6 +22,7 @@ class RedistConfOperation(Operation[RedistConf, None, None]):
     operators who want to see that all have everything.
     """
 
+    keeps_state = True
     routes = (Route(method="PUT", path="/2/redistribute-config"),)
     commands = (Command(tool="gnt-cluster", name="redist-conf", arguments=Arguments.NONE),)
 

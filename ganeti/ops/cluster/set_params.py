@@ -165,6 +165,7 @@ class SettingsFacts(msgspec.Struct, frozen=True, kw_only=True):
 class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]):
     """Merges and checks everything first, also on the nodes, then records it in one step."""
 
+    keeps_state = True
     hooks = Hooks("cluster-modify", HookTarget.CLUSTER)
     routes = (Route(method="PUT", path="/2/modify"),)
     commands = (Command(tool="gnt-cluster", name="modify", arguments=Arguments.NONE),)

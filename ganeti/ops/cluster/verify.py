@@ -41,6 +41,7 @@ class VerifyClusterOperation(Operation[VerifyCluster, None, Jobs]):
     Of a single group only that group is verified.
     """
 
+    keeps_state = True
     commands = (
         Command(
             tool="gnt-cluster",

@@ -56,6 +56,8 @@ class MasterFacts(msgspec.Struct, frozen=True, kw_only=True):
 class VerifyConfigOperation(Operation[VerifyConfig, MasterFacts, bool]):
     """Looks at the configuration as a whole; gives whether there is no error."""
 
+    keeps_state = True
+
     def locks(self, cluster: Cluster) -> LockPlan:
         """Everything, shared."""
         levels = (

@@ -64,6 +64,7 @@ class VerifyGroupOperation(Operation[VerifyGroup, GroupFacts, bool]):
     instances, and named if they have some (S2.3-105).
     """
 
+    keeps_state = True
     hooks = Hooks("cluster-verify", HookTarget.CLUSTER)
 
     def locks(self, cluster: Cluster) -> LockPlan:

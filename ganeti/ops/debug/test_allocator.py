@@ -58,6 +58,8 @@ class TestAllocator(OpCode, frozen=True, kw_only=True, tag="OP_TEST_ALLOCATOR"):
 class TestAllocatorOperation(Operation[TestAllocator, None, str]):
     """Builds the request that the opcode describes; the configuration stays as it is."""
 
+    keeps_state = True
+
     __test__: ClassVar[bool] = False
     commands = (
         Command(

@@ -47,6 +47,7 @@ class AddGroup(OpCode, frozen=True, kw_only=True, tag="OP_GROUP_ADD"):
 class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
     """Checks name, parameters and policy, then records the group."""
 
+    keeps_state = True
     hooks = Hooks("group-add", HookTarget.GROUP)
     routes = (Route(method="POST", path="/2/groups", query=("dry_run",)),)
     commands = (Command(tool="gnt-group", name="add", positional="group_name"),)

@@ -32,6 +32,7 @@ class AssignNodes(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_ASSIGN_N
 class AssignNodesOperation(GroupOperation[AssignNodes, None, None]):
     """Changes the group of nodes; the instances on them go with them, and so none may be split."""
 
+    keeps_state = True
     routes = (Route(method="PUT", path="/2/groups/{group_name}/assign-nodes", query=("dry_run", "force")),)
     commands = (
         Command(tool="gnt-group", name="assign-nodes", positional="group_name", arguments=Arguments.CUSTOM),

@@ -35,6 +35,7 @@ class EvacuateGroup(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_EVACUA
 class EvacuateGroupOperation(GroupOperation[EvacuateGroup, Solution, Jobs]):
     """Asks the allocator where the instances go; if one cannot go, none does (S2.3-012)."""
 
+    keeps_state = True
     hooks = Hooks("group-evacuate", HookTarget.GROUP)
     commands = (
         Command(

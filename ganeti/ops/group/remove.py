@@ -18,6 +18,7 @@ class RemoveGroup(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_REMOVE")
 class RemoveGroupOperation(GroupOperation[RemoveGroup, None, None]):
     """Forgets the group, and what networks are connected to it."""
 
+    keeps_state = True
     hooks = Hooks("group-remove", HookTarget.GROUP)
     routes = (Route(method="DELETE", path="/2/groups/{group_name}", query=("dry_run",)),)
     commands = (Command(tool="gnt-group", name="remove", positional="group_name"),)

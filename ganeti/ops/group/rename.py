@@ -24,6 +24,7 @@ class RenameGroup(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_RENAME")
 class RenameGroupOperation(GroupOperation[RenameGroup, None, str]):
     """Changes the name only."""
 
+    keeps_state = True
     hooks = Hooks("group-rename", HookTarget.GROUP)
     routes = (Route(method="PUT", path="/2/groups/{group_name}/rename", query=("dry_run",)),)
     commands = (

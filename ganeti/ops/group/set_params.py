@@ -47,6 +47,7 @@ class SetGroupParams(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_SET_P
 class SetGroupParamsOperation(GroupOperation[SetGroupParams, None, Changes]):
     """Checks the changed group as a whole, and warns of instances that its policy no longer allows."""
 
+    keeps_state = True
     hooks = Hooks("group-modify", HookTarget.GROUP)
     routes = (Route(method="PUT", path="/2/groups/{group_name}/modify"),)
     commands = (Command(tool="gnt-group", name="modify", positional="group_name"),)

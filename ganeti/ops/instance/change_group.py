@@ -32,6 +32,7 @@ class ChangeInstanceGroup(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INS
 class ChangeInstanceGroupOperation(InstanceOperation[ChangeInstanceGroup, Solution, Jobs]):
     """Asks the allocator for group and nodes, and for the jobs that bring the instance there."""
 
+    keeps_state = True
     hooks = Hooks("instance-change-group", HookTarget.INSTANCE)
     routes = (Route(method="PUT", path="/2/instances/{instance_name}/change-group", query=("dry_run",)),)
     commands = (

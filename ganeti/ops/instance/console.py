@@ -30,6 +30,7 @@ class ConsoleFacts(msgspec.Struct, frozen=True, kw_only=True):
 class InstanceConsoleOperation(InstanceOperation[InstanceConsole, ConsoleFacts, dict[str, Any]]):
     """Asks the node; the client then runs the command itself."""
 
+    keeps_state = True
     commands = (
         Command(tool="gnt-instance", name="console", positional="instance_name", arguments=Arguments.CUSTOM),
     )

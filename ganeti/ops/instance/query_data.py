@@ -34,6 +34,7 @@ State = Mapping[InstanceId, RunningInstance | str | None]
 class QueryInstanceDataOperation(Operation[QueryInstanceData, State, dict[str, Any]]):
     """Configuration of instances with what their nodes say now."""
 
+    keeps_state = True
     aliases = ("OP_QUERY_INSTANCE_DATA",)
     routes = (Route(method="GET", path="/2/instances/{instance_name}/info", query=("static",)),)
     commands = (

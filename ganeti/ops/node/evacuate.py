@@ -43,6 +43,7 @@ class EvacuateNode(OpCode, frozen=True, kw_only=True, tag="OP_NODE_EVACUATE"):
 class EvacuateNodeOperation(Operation[EvacuateNode, Solution, Jobs]):
     """Asks the allocator how the instances leave; if one cannot, none does."""
 
+    keeps_state = True
     routes = (Route(method="POST", path="/2/nodes/{node_name}/evacuate", query=("dry_run",)),)
     commands = (
         Command(

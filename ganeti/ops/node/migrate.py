@@ -55,6 +55,7 @@ class MigrateNode(OpCode, frozen=True, kw_only=True, tag="OP_NODE_MIGRATE"):
 class MigrateNodeOperation(Operation[MigrateNode, None, Jobs]):
     """Asks for one migration job for each primary instance; what each may do is decided in its job."""
 
+    keeps_state = True
     hooks = Hooks("node-migrate", HookTarget.NODE)
     routes = (Route(method="POST", path="/2/nodes/{node_name}/migrate"),)
     commands = (Command(tool="gnt-node", name="migrate", positional="node_name", arguments=Arguments.CUSTOM),)

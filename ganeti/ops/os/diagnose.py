@@ -19,6 +19,7 @@ class DiagnoseOs(OpCode, frozen=True, kw_only=True, tag="OP_OS_DIAGNOSE"):
 class DiagnoseOsOperation(Operation[DiagnoseOs, None, list[list[Any]]]):
     """A query of the resource os, with bare values."""
 
+    keeps_state = True
     commands = tuple(
         Command(tool="gnt-os", name=name, positional="names", arguments=Arguments.CUSTOM)
         for name in ("list", "diagnose", "info")

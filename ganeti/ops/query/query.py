@@ -19,10 +19,13 @@ class Query(OpCode, frozen=True, kw_only=True, tag="OP_QUERY"):
     fields: Annotated[tuple[str, ...], Param("wanted fields")]
     use_locking: Annotated[bool, Param("hold locks meanwhile; refused")] = False
     qfilter: Annotated[list[Any] | None, Param("which rows; none: all")] = None
+    cached: Annotated[bool, Param("what the nodes told lately is good enough; false: ask them")] = True
 
 
 class QueryOperation(Operation[Query, None, Mapping[str, Any]]):
     """Answers as the direct query call does."""
+
+    keeps_state = True
 
     def check(self, cluster: Cluster, facts: None) -> None:
         """Without locks."""
@@ -31,4 +34,4 @@ class QueryOperation(Operation[Query, None, Mapping[str, Any]]):
 
     async def run(self, ctx: Context, facts: None) -> Mapping[str, Any]:
         """Field definitions and rows."""
-        return await ctx.queries.query(self.op.what, self.op.fields, self.op.qfilter)
+        return await ctx.queries.query(self.op.what, self.op.fields, self.op.qfilter, cached=self.op.cached)

@@ -20,6 +20,8 @@ class QueryFields(OpCode, frozen=True, kw_only=True, tag="OP_QUERY_FIELDS"):
 class QueryFieldsOperation(Operation[QueryFields, None, Mapping[str, Any]]):
     """Answers as the direct call does."""
 
+    keeps_state = True
+
     async def run(self, ctx: Context, facts: None) -> Mapping[str, Any]:
         """Field definitions."""
         return ctx.queries.query_fields(self.op.what, self.op.fields)

@@ -24,6 +24,7 @@ class DeleteTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_DEL"):
 class DeleteTagsOperation(Operation[DeleteTags, None, None]):
     """Removes tags of the cluster or of one object."""
 
+    keeps_state = True
     routes = tag_routes("DELETE")
     commands = tag_commands("remove-tags", positional="tags")
 

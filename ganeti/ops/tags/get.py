@@ -26,6 +26,7 @@ class GetTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_GET"):
 class GetTagsOperation(Operation[GetTags, None, list[str]]):
     """Reads tags from the configuration."""
 
+    keeps_state = True
     commands = tag_commands("list-tags", positional="name")
 
     def locks(self, cluster: Cluster) -> LockPlan:

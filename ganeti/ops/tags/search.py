@@ -20,6 +20,7 @@ class SearchTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_SEARCH"):
 class SearchTagsOperation(Operation[SearchTags, None, list[tuple[str, str]]]):
     """Looks through all objects."""
 
+    keeps_state = True
     commands = (
         Command(tool="gnt-cluster", name="search-tags", positional="pattern", arguments=Arguments.CUSTOM),
     )

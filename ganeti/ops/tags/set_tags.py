@@ -24,6 +24,7 @@ class SetTags(OpCode, frozen=True, kw_only=True, tag="OP_TAGS_SET"):
 class SetTagsOperation(Operation[SetTags, None, None]):
     """Adds tags of the cluster or of one object."""
 
+    keeps_state = True
     routes = tag_routes("PUT")
     commands = tag_commands("add-tags", positional="tags")
 

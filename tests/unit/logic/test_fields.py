@@ -256,9 +256,12 @@ class InstanceFieldTests(SynchronousTestCase):
 
 
 def facts(**storage: int) -> NodeInfoResult:
-    """What a node told."""
+    """What a node told: free space by type."""
     capacity = NodeCapacity(memory_total=4096, memory_free=2048, memory_dom0=512, cpu_total=8)
-    space = tuple(StorageSpace(type="file", name="/srv", storage_free=10, storage_size=20) for _ in storage)
+    space = tuple(
+        StorageSpace(type=kind.replace("_", "-"), name="/srv", storage_free=free, storage_size=20)
+        for kind, free in storage.items()
+    )
     return NodeInfoResult(boot_id="boot", storage=space, hypervisors={"fake": capacity})
 
 
@@ -271,7 +274,7 @@ class NodeFieldTests(SynchronousTestCase):
 
     def test_live(self) -> None:
         """Memory, processors and space as told."""
-        seen = {node_id(2): facts(file=1)}
+        seen = {node_id(2): facts(file=7, lvm_vg=10)}
         names = ("mtotal", "mfree", "mnode", "ctotal", "dtotal", "dfree", "bootid")
         found = [self.get(name, cluster(), seen) for name in names]
         self.assertEqual(found, [4096, 2048, 512, 8, 20, 10, "boot"])
@@ -284,7 +287,7 @@ class NodeFieldTests(SynchronousTestCase):
         off = with_node(value, "node2", offline=True, master_candidate=False)
         self.assertIs(self.get("mfree", off, {}), OFFLINE)
         bare = with_node(value, "node2", vm_capable=False)
-        self.assertIs(self.get("mfree", bare, {node_id(2): facts(file=1)}), UNAVAILABLE)
+        self.assertIs(self.get("mfree", bare, {node_id(2): facts(lvm_vg=1)}), UNAVAILABLE)
         self.assertIs(self.get("powered", value, {}), UNAVAILABLE)
 
     def test_instances(self) -> None:
@@ -308,7 +311,7 @@ class NodeFieldTests(SynchronousTestCase):
 
     def test_every_field_has_a_value(self) -> None:
         """No field fails, with and without facts."""
-        for seen in ({}, {node_id(2): facts(file=1)}):
+        for seen in ({}, {node_id(2): facts(lvm_vg=1)}):
             for name in node.FIELDS:
                 self.get(name, cluster(), seen)
 

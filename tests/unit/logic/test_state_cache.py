@@ -12,10 +12,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.logic.state_cache import Capacity, NodeAnswer, StateCache, agree, is_less
+from ganeti.logic.state_cache import StateCache, agree, is_less
 from ganeti.model.calls.disks import StorageSpace
 from ganeti.model.calls.instances import RunningInstance, RunState
+from ganeti.model.calls.report import KnownReport
 from ganeti.model.calls.system import NodeCapacity, NodeInfoResult
+from ganeti.model.capacity import CapacityParams, GroupCapacity
 from ganeti.model.cluster import Cluster
 from ganeti.model.delta import stamp
 from ganeti.model.ids import GroupId, InstanceId, NodeId
@@ -33,7 +35,9 @@ from ganeti.testing.clusters import (
 NOW = 1_800_000_000.0
 CLUSTER = cluster(nodes=4, groups=2, instances=2)
 """Nodes 1 and 3 with inst1 in group 1, 2 and 4 with inst2 in group 2."""
-PARAMETERS = {"max_cpu_ratio": 4.0}
+PARAMETERS = CapacityParams(
+    max_inst_spec=(4096, 102400, 4), default_template="drbd", max_cpu_ratio=4.0, max_disk_usage=1.0
+)
 
 
 def info(
@@ -49,9 +53,9 @@ def info(
     )
 
 
-def state(at: float = NOW, *running: RunningInstance, **figures: int) -> NodeAnswer:
+def state(at: float = NOW, *running: RunningInstance, **figures: int) -> KnownReport:
     """A full answer."""
-    return NodeAnswer(info=info(**figures), running={one.name: one for one in running}, at=at)
+    return KnownReport(info=info(**figures), running={one.name: one for one in running}, at=at)
 
 
 class CacheCase(SynchronousTestCase):
@@ -72,7 +76,7 @@ class CacheCase(SynchronousTestCase):
 
     def compute(self, group: int, ticket: int | None = None) -> None:
         """The capacity of a group is computed."""
-        found = Capacity(parameters=PARAMETERS, value=(group,), at=NOW)
+        found = GroupCapacity(params=PARAMETERS, tspecs=((1, 1, 1, group),), ctime=NOW)
         self.cache.computed(group_id(group), found, self.cache.ticket() if ticket is None else ticket)
 
     def known(self, now: float = NOW) -> tuple[set[int], set[int]]:
@@ -195,7 +199,8 @@ class LearnTests(CacheCase):
 
     def test_other_parameters(self) -> None:
         """Capacity that was computed with other parameters is forgotten (S2.3-083)."""
-        self.assertIsNone(self.cache.capacity(group_id(1), {"max_cpu_ratio": 2.0}, now=NOW))
+        others = msgspec.structs.replace(PARAMETERS, max_cpu_ratio=2.0)
+        self.assertIsNone(self.cache.capacity(group_id(1), others, now=NOW))
         self.assertEqual(self.known()[1], {2})
 
     def test_rows(self) -> None:

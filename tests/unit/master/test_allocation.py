@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -25,6 +26,7 @@ from ganeti.errors import (
 from ganeti.interfaces import IAllocation, IAllocator, Plugins
 from ganeti.logic.node_figures import storage_units
 from ganeti.master.allocation import Allocation
+from ganeti.master.cluster_state import ClusterState
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
@@ -33,13 +35,15 @@ from ganeti.model.allocation import (
     Placement,
     Solution,
 )
-from ganeti.model.calls.instances import AllInstancesInfo
-from ganeti.model.calls.system import AllocatorRunner, NodeInfo
+from ganeti.model.calls.report import NodeReport, Report
+from ganeti.model.calls.system import AllocatorRunner
 from ganeti.model.cluster import Cluster
 from ganeti.model.node import AllocPolicy
 from ganeti.plugin_registry import discover
 from ganeti.testing.allocator_behaviours import with_policy
 from ganeti.testing.clusters import cluster, group_id, node_id, with_node, with_settings
+from ganeti.testing.config import MemoryConfig
+from ganeti.testing.jobs import TestClock
 from ganeti.testing.nodes import FakeNodes
 from ganeti.testing.placement_worlds import placement_view, request_for
 
@@ -89,12 +93,15 @@ class AllocationCase(SynchronousTestCase):
         self.plugins = discover()
         view = placement_view(value)
         self.nodes = FakeNodes()
-        self.nodes.answer(NodeInfo, lambda node, call: view.facts[node.uuid])
-        self.nodes.answer(AllInstancesInfo, lambda node, call: view.running[node.uuid])
+        self.nodes.answer(
+            NodeReport,
+            lambda node, call: Report(info=view.facts[node.uuid], running=view.running[node.uuid]),
+        )
+        self.state = ClusterState(MemoryConfig(value), self.nodes, TestClock(Clock()))
 
     def ask(self, name: str = "builtin", request: AllocationRequest | None = None, **more: Any) -> Solution:
         """The answer; its errors are raised."""
-        allocation = Allocation(self.nodes, self.plugins, at_once)
+        allocation = Allocation(self.state, self.nodes, self.plugins, at_once)
         self.assertTrue(verifyObject(IAllocation, allocation))
         wanted = request or Allocate(instance=request_for())
         return self.successResultOf(
@@ -103,7 +110,7 @@ class AllocationCase(SynchronousTestCase):
 
     def refused(self, kind: type[GanetiError], name: str = "builtin", **more: Any) -> GanetiError:
         """The error of a question."""
-        allocation = Allocation(self.nodes, self.plugins, at_once)
+        allocation = Allocation(self.state, self.nodes, self.plugins, at_once)
         wanted = Allocate(instance=more.pop("instance", request_for()))
         coroutine = allocation.solve(name, wanted, cluster=self.cluster, **more)
         error = self.failureResultOf(Deferred.fromCoroutine(coroutine), kind).value
@@ -134,22 +141,27 @@ class AllocationTests(AllocationCase):
         value = with_node(with_node(value, "node2", vm_capable=False), "node3", drained=True)
         self.use(value)
         self.ask()
-        asked = {called.node.partition(".")[0] for called in self.nodes.calls_of(NodeInfo)}
+        asked = {called.node.partition(".")[0] for called in self.nodes.calls_of(NodeReport)}
         self.assertEqual(asked, {"node3", "node4"})
 
     def test_what_is_asked(self) -> None:
-        """Nodes are asked for the hypervisor and the storage of the request."""
+        """Nodes are asked for everything, whatever the request, so that the answer is good for others."""
+        templates = ("file", "drbd")
+        value = with_settings(cluster(nodes=1), enabled_disk_templates=templates, volume_group_name="vg")
+        self.use(value)
         self.ask(request=Allocate(instance=request_for(disk_template="file", hypervisor="fake")))
-        call = self.nodes.calls_of(NodeInfo)[0].call
-        self.assertEqual(call.hypervisors, ("fake",))
-        self.assertEqual(call.storage_units, {"file": "/srv/ganeti/file-storage"})
+        call = self.nodes.calls_of(NodeReport)[0].call
+        self.assertEqual(call.hypervisors, value.settings.enabled_hypervisors)
+        self.assertEqual(call.storage_units, {"file": "/srv/ganeti/file-storage", "lvm-vg": "vg"})
 
-    def test_what_is_asked_for_several(self) -> None:
-        """For several instances the storage of all of them is asked for."""
-        wanted = (request_for("a", disk_template="file"), request_for("b", disk_template="sharedfile"))
-        self.ask(request=MultiAllocate(instances=wanted))
-        call = self.nodes.calls_of(NodeInfo)[0].call
-        self.assertEqual(sorted(call.storage_units), ["file", "sharedfile"])
+    def test_from_the_cache(self) -> None:
+        """The second question asks no node, unless that is wanted (S2.3-055)."""
+        self.ask()
+        asked = len(self.nodes.calls)
+        self.ask()
+        self.assertEqual(len(self.nodes.calls), asked)
+        self.ask(cached=False)
+        self.assertEqual(len(self.nodes.calls), 2 * asked)
 
     def test_volume_group(self) -> None:
         """Volumes need the volume group; spindles are asked for where storage is exclusive."""
@@ -219,7 +231,7 @@ class AllocationTests(AllocationCase):
     def test_cancelled(self) -> None:
         """A job that is cancelled while it waits for an allocator ends at once."""
         thread = Never()
-        allocation = Allocation(self.nodes, self.plugins, thread)
+        allocation = Allocation(self.state, self.nodes, self.plugins, thread)
         request = Allocate(instance=request_for())
         result = Deferred.fromCoroutine(allocation.solve("builtin", request, cluster=self.cluster))
         self.assertNoResult(result)
@@ -239,7 +251,7 @@ class ExternalProgramTests(AllocationCase):
             path = os.path.join(directory, name)
             with open(path, "w", encoding="ascii"):
                 os.chmod(path, mode)
-        allocation = Allocation(self.nodes, self.plugins, at_once, [directory])
+        allocation = Allocation(self.state, self.nodes, self.plugins, at_once, [directory])
         names = ("builtin", "hail", "notes", "script", "none", "../" + directory)
         found = [self.successResultOf(Deferred.fromCoroutine(allocation.exists(name))) for name in names]
         self.assertEqual(found, [True, True, False, False, False, False])
@@ -310,7 +322,7 @@ class ExternalProgramTests(AllocationCase):
     def test_missing_program(self) -> None:
         """A program that is not there is refused before the nodes are asked for anything."""
         directory = self.mktemp()
-        allocation = Allocation(self.nodes, self.plugins, at_once, [directory])
+        allocation = Allocation(self.state, self.nodes, self.plugins, at_once, [directory])
         asked = allocation.solve("hail", Allocate(instance=request_for()), cluster=self.cluster)
         error = self.failureResultOf(Deferred.fromCoroutine(asked), PrereqError)
         self.assertIn(directory, str(error.value))

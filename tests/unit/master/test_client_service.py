@@ -37,7 +37,9 @@ PROBE = {"OP_ID": "OP_TEST_PROBE"}
 class FixedQueries:
     """Answers queries with as many rows as the filter says."""
 
-    async def query(self, what: str, fields: Sequence[str], qfilter: list[Any] | None) -> Mapping[str, Any]:
+    async def query(
+        self, what: str, fields: Sequence[str], qfilter: list[Any] | None, *, cached: bool = True
+    ) -> Mapping[str, Any]:
         """Rows."""
         if what == "broken":
             raise ZeroDivisionError("oops")

@@ -231,7 +231,7 @@ class FailureTests(StoreTestCase):
         self.write(cluster())
         store = await self.start_store(sync=sync)
         told: list[int] = []
-        store.subscribe(lambda old, new: told.append(new.serial_no))
+        store.subscribe(lambda old, new, _: told.append(new.serial_no))
         broken[0] = True
         refused = [store.update(grown(number), reason="test") for number in (1, 2)]
         for one in refused:
@@ -284,7 +284,7 @@ class FailureTests(StoreTestCase):
         """A subscriber that fails is logged and does not disturb the change."""
         self.write(cluster())
         store = await self.start_store()
-        store.subscribe(lambda old, new: 1 / 0)  # type: ignore[arg-type]
+        store.subscribe(lambda old, new, _: 1 / 0)  # type: ignore[arg-type]
         await store.update(grown(1), reason="test")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 

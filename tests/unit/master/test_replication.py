@@ -229,7 +229,7 @@ class FailoverTests(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
         self.addCleanup(lambda: Deferred.fromCoroutine(replicator.stop()))
         await store.start()
-        store.subscribe(replicator.cluster_changed)
+        store.subscribe(lambda old, new, _: replicator.cluster_changed(old, new))
         replicator.start()
         return store
 
