@@ -219,8 +219,8 @@ def _group_mistakes(view: ClusterView, placement: Placement, wanted: InstanceReq
     nodes = [view.cluster.nodes[node] for node in placement.nodes]
     for node in nodes:
         group = view.cluster.groups[node.group]
-        if wanted.group is not None and group.uuid != wanted.group:
-            asked = view.cluster.groups[wanted.group].name
+        if not wanted.may_enter(group.uuid):
+            asked = " or ".join(sorted(view.cluster.groups[uuid].name for uuid in wanted.groups))
             yield f"on {node.name} of group {group.name}, but group {asked} was asked for"
         if group.alloc_policy is AllocPolicy.UNALLOCABLE:
             yield f"on {node.name}, whose group {group.name} is unallocable"

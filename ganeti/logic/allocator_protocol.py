@@ -203,8 +203,15 @@ def _new_instance(instance: InstanceRequest, view: ClusterView) -> Document:
         "required_nodes": nodes_needed(template),
         "hypervisor": instance.hypervisor,
     }
-    if view.candidates is not None:
-        names = (node.name for node in cluster.nodes.values() if node.uuid in view.candidates)
+    if instance.target_groups:
+        entry["target_groups"] = list(instance.target_groups)
+    if view.candidates is not None or instance.target_groups:
+        # Allocators that do not know `target_groups` keep to the nodes.
+        names = (
+            node.name
+            for node in cluster.nodes.values()
+            if (view.candidates is None or node.uuid in view.candidates) and instance.may_enter(node.group)
+        )
         entry["restrict-to-nodes"] = sorted(names)
     return entry
 

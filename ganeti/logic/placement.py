@@ -140,7 +140,7 @@ def group_problem(
 ) -> Shortfall | None:
     """Why no node of a group may take an instance; None: the group allows it."""
     found = cluster.groups[group]
-    if request.group is not None and request.group != group:
+    if not request.may_enter(group):
         return Shortfall(constraint=Constraint.GROUP, text="another group was asked for")
     if found.alloc_policy is AllocPolicy.UNALLOCABLE:
         text = f"its group {found.name} is unallocable"

@@ -77,7 +77,7 @@ def _rejections(scene: Scene, request: InstanceRequest, demand: Demand) -> Itera
     for state in scene.states:
         if scene.candidates is not None and state.node not in scene.candidates:
             continue
-        if request.group is not None and state.group != request.group:
+        if not request.may_enter(state.group):
             continue
         yield Rejection(node=state.node, reason=_reason(scene, state, request, demand))
 

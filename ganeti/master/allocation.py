@@ -204,16 +204,19 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _refuse_unallocable(request: AllocationRequest, cluster: Cluster) -> None:
-    """A group that nothing may be put into cannot be asked for, whoever the allocator is."""
-    if not isinstance(request, Allocate) or request.instance.group is None:
+    """Groups that nothing may be put into cannot be asked for, whoever the allocator is."""
+    if not isinstance(request, Allocate):
         return
-    group = cluster.groups[request.instance.group]
-    if group.alloc_policy is AllocPolicy.UNALLOCABLE:
-        raise PrereqError(
-            f"group {group.name} is unallocable; choose another one, name the nodes, or change its"
-            " alloc_policy",
-            code=ErrorCode.NO_RESOURCES,
-        )
+    groups = [cluster.groups[group] for group in request.instance.groups or tuple(cluster.groups)]
+    if any(group.alloc_policy is not AllocPolicy.UNALLOCABLE for group in groups):
+        return
+    names = ", ".join(sorted(group.name for group in groups))
+    which = f"group {names} is" if len(groups) == 1 else f"groups {names} are"
+    raise PrereqError(
+        f"{which} unallocable; choose another one, name the nodes, or change the alloc_policy"
+        " (gnt-group modify --alloc-policy)",
+        code=ErrorCode.NO_RESOURCES,
+    )
 
 
 def _refusal(name: str, solution: Solution) -> str:

@@ -41,7 +41,18 @@ class InstanceRequest(msgspec.Struct, frozen=True, kw_only=True):
     spindle_use: int = 1
     group: GroupId | None = None
     """Only nodes of this group."""
+    target_groups: tuple[GroupId, ...] = ()
+    """Only nodes of one of these groups; empty: of any."""
     hvparams: ParamValues = {}
+
+    @property
+    def groups(self) -> frozenset[GroupId]:
+        """The groups to which it is limited; empty: it may go into any."""
+        return frozenset(self.target_groups) if self.group is None else frozenset([self.group])
+
+    def may_enter(self, group: GroupId) -> bool:
+        """Whether it may be put into a group as far as groups were asked for."""
+        return not self.groups or group in self.groups
 
 
 class Allocate(msgspec.Struct, frozen=True, kw_only=True, tag="allocate"):

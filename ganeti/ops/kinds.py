@@ -23,6 +23,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 INSTANCE = Kind(names="instance", placeholder="INSTANCE")
 NODE = Kind(names="node", placeholder="NODE")
 GROUP = Kind(names="group", placeholder="GROUP")
+GROUPS = Kind(syntax="comma_list", names="group", placeholder="GROUP,...")
 NETWORK = Kind(names="network", placeholder="NETWORK")
 OS = Kind(names="os", placeholder="OS")
 NODES = Kind(syntax="comma_list", names="node", placeholder="NODE,...")

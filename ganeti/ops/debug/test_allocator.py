@@ -20,6 +20,7 @@ from ganeti.model.allocation import (
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockPlan
 from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param
+from ganeti.ops.instance.create_checks import wanted_groups
 from ganeti.ops.instance.device_specs import RawDevice, read_disks, read_nics
 from ganeti.ops.kinds import GROUP, INSTANCES, OS, TAGS
 
@@ -112,6 +113,7 @@ class TestAllocatorOperation(Operation[TestAllocator, None, str]):
         if cluster.instances.by_key(name) is not None:
             raise PrereqError(f"instance {name} exists already; choose another name for the test")
         template = op.disk_template or settings.enabled_disk_templates[0]
+        groups = wanted_groups(cluster, op.group_name, op.target_groups or ())
         disks = read_disks(op.disks or (), template, file_driver=None, file_storage_dir=None)
         return InstanceRequest(
             name=name,
@@ -124,5 +126,6 @@ class TestAllocatorOperation(Operation[TestAllocator, None, str]):
             nics=read_nics(op.nics or ()),
             tags=op.tags,
             spindle_use=op.spindle_use,
-            group=cluster.group(op.group_name).uuid if op.group_name else None,
+            group=groups[0] if len(groups) == 1 else None,
+            target_groups=groups if len(groups) > 1 else (),
         )

@@ -12,7 +12,6 @@ from ganeti.errors import ErrorCode, GanetiError, OperationFailed, PrereqError
 from ganeti.logic.hooks_env import text
 from ganeti.logic.instance_changes import set_admin_state
 from ganeti.logic.node_figures import free_space, storage_units
-from ganeti.model.allocation import Allocate
 from ganeti.model.calls.instances import HypervisorValidateParams
 from ganeti.model.calls.os import OsValidate
 from ganeti.model.calls.outcome import Answer, NodeFailed
@@ -20,19 +19,22 @@ from ganeti.model.calls.system import BridgesExist, NodeInfo, NodeInfoResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS, Mirroring
 from ganeti.model.filled import fill_instance, nicparams_of, osparams_of
-from ganeti.model.ids import GroupId, InstanceId, NodeId
+from ganeti.model.ids import InstanceId, NodeId
 from ganeti.model.instance import AdminState
-from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, exclusive, shared
+from ganeti.model.locks import LockLevel, LockMode, LockPlan, exclusive, shared
 from ganeti.model.params import ParamValue
 from ganeti.ops.base import Command, Context, HookNodes, Hooks, HookTarget, OpCode, Operation, Param, Route
 from ganeti.ops.instance.common import hook_env, hook_nodes, require_target
 from ganeti.ops.instance.create_checks import (
     CreateWish,
+    check_groups,
     complete,
     normalised_name,
     refuse_existing,
+    wanted_groups,
     with_address,
 )
+from ganeti.ops.instance.create_place import choice_locks, choose_nodes
 from ganeti.ops.instance.create_steps import (
     Birth,
     create_disks,
@@ -43,10 +45,10 @@ from ganeti.ops.instance.create_steps import (
 )
 from ganeti.ops.instance.device_specs import RawDevice, own_nicparams
 from ganeti.ops.instance.startup import start_on_primary
-from ganeti.ops.instance.target import USE_DEFAULT
 from ganeti.ops.kinds import (
     DISK_SPECS,
     GROUP,
+    GROUPS,
     KEY_VALUES,
     NAMED_KEY_VALUES,
     NIC_SPECS,
@@ -84,7 +86,11 @@ class CreateInstance(OpCode, frozen=True, kw_only=True, tag="OP_INSTANCE_CREATE"
     iallocator: Annotated[
         str | None, Param("allocator that chooses the nodes", flag="iallocator", short="I")
     ] = None
-    group_name: Annotated[str | None, Param("only nodes of this group", GROUP, "node-group", "g")] = None
+    group_name: Annotated[str | None, Param("only nodes of this group", GROUP)] = None
+    target_groups: Annotated[
+        tuple[str, ...],
+        Param("only nodes of these groups; may be repeated", GROUPS, "node-group", "g"),
+    ] = ()
     hypervisor: Annotated[str | None, Param("hypervisor")] = None
     hvparams: Annotated[
         Params,
@@ -172,7 +178,7 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         """Known once `gather` found a place; hooks run there."""
 
     def locks(self, cluster: Cluster) -> LockPlan:
-        """The new name; the nodes given, or all if an allocator chooses."""
+        """The new name; the nodes given, or those of which an allocator chooses."""
         name = normalised_name(self.op.instance_name)
         refuse_existing(cluster, name)
         add = {LockLevel.INSTANCE: frozenset([name])}
@@ -181,8 +187,12 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
             nodes = exclusive(given)
             groups = shared(cluster.nodes[node].group for node in given)
         else:
-            nodes = all_of_level(LockMode.EXCLUSIVE, opportunistic=self.op.opportunistic_locking)
-            groups = all_of_level(LockMode.SHARED)
+            nodes, groups = choice_locks(
+                cluster,
+                wanted_groups(cluster, self.op.group_name, self.op.target_groups),
+                is_opportunistic=self.op.opportunistic_locking,
+                mode=LockMode.EXCLUSIVE,
+            )
         return LockPlan(
             add=add,
             requests={
@@ -198,10 +208,17 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         self._check_arguments()
         wish = self._wish(ctx)
         wish = with_address(wish, await self._check_name(ctx, wish))
-        group = cluster.group(self.op.group_name).uuid if self.op.group_name else None
-        nodes = self._given_nodes(cluster) or await self._allocate(ctx, wish, group)
+        groups = wanted_groups(cluster, self.op.group_name, self.op.target_groups)
+        nodes = self._given_nodes(cluster) or await choose_nodes(
+            ctx,
+            wish,
+            groups,
+            allocator=self.op.iallocator,
+            is_opportunistic=self.op.opportunistic_locking,
+        )
         self._chosen = nodes
         self._check_nodes(cluster, wish, nodes)
+        check_groups(cluster, wish.name, nodes, groups)
         osparams = osparams_of(cluster.settings, wish.os, self.op.osparams)
         await self._ask_nodes(ctx, wish, nodes, osparams)
         infos = await self._room(ctx, wish, nodes)
@@ -359,24 +376,6 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
             )
         return address
 
-    async def _allocate(self, ctx: Context, wish: CreateWish, group: GroupId | None) -> tuple[NodeId, ...]:
-        cluster = ctx.cluster
-        name = self.op.iallocator
-        if name in (None, USE_DEFAULT):
-            name = cluster.settings.default_iallocator
-        if not name:
-            raise PrereqError("give a node (-n) or an allocator (-I): the cluster has no default allocator")
-        solution = await ctx.allocation.solve(
-            name,
-            Allocate(instance=wish.request(group)),
-            cluster=cluster,
-            candidates=[NodeId(node) for node in ctx.held.names(LockLevel.NODE)],
-        )
-        nodes = solution.placements[0].nodes
-        names = ", ".join(cluster.nodes[node].name for node in nodes)
-        ctx.feedback.info(f"Selected nodes for instance {wish.name} via iallocator {name}: {names}")
-        return nodes
-
     def _check_nodes(self, cluster: Cluster, wish: CreateWish, nodes: tuple[NodeId, ...]) -> None:
         for node in nodes:
             require_target(cluster, cluster.nodes[node], f"add {wish.name}")
@@ -388,9 +387,6 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
             )
         if is_pair and nodes[0] == nodes[1]:
             raise PrereqError("the secondary node must be another one than the primary")
-        groups = {cluster.nodes[node].group for node in nodes}
-        if is_pair and len(groups) > 1:
-            raise PrereqError("primary and secondary node must be in the same node group")
 
     async def _ask_nodes(
         self, ctx: Context, wish: CreateWish, nodes: tuple[NodeId, ...], osparams: dict[str, ParamValue]

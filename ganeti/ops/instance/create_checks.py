@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from ganeti.logic.tags import check_tag
 from ganeti.model.allocation import InstanceRequest
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import GLOBAL_HVPARAMS, BackendParams, beparams_of, hvparams_of
-from ganeti.model.ids import GroupId, is_host_name
+from ganeti.model.ids import GroupId, NodeId, is_host_name
 from ganeti.model.ipolicy import violations
 from ganeti.model.param_tables.be import BACKEND, expand_memory
 from ganeti.model.params import RESET, ParamValue
@@ -37,8 +37,8 @@ class CreateWish(msgspec.Struct, frozen=True, kw_only=True):
     nics: tuple[NicSpec, ...]
     tags: tuple[str, ...]
 
-    def request(self, group: GroupId | None) -> InstanceRequest:
-        """The question for an allocator."""
+    def request(self, groups: tuple[GroupId, ...] = ()) -> InstanceRequest:
+        """The question for an allocator, which may use nodes of these groups; none: of any."""
         return InstanceRequest(
             name=self.name,
             memory=self.backend.maxmem,
@@ -50,7 +50,8 @@ class CreateWish(msgspec.Struct, frozen=True, kw_only=True):
             nics=self.nics,
             tags=self.tags,
             spindle_use=self.backend.spindle_use,
-            group=group,
+            group=groups[0] if len(groups) == 1 else None,
+            target_groups=groups if len(groups) > 1 else (),
             hvparams=self.hvparams,
         )
 
@@ -150,6 +151,44 @@ def with_address(wish: CreateWish, address: str | None) -> CreateWish:
         )
     nics = (msgspec.structs.replace(nic, ip=address) if nic.ip == "auto" else nic for nic in wish.nics)
     return msgspec.structs.replace(wish, nics=tuple(nics))
+
+
+def wanted_groups(cluster: Cluster, one: str | None, several: Sequence[str]) -> tuple[GroupId, ...]:
+    """Groups to which a new instance is limited; none: it may go into any.
+
+    Args:
+        cluster: the configuration.
+        one: the name of one, as older clients give it.
+        several: names or UUIDs.
+
+    Raises:
+        PrereqError: unknown, or given in both ways.
+    """
+    if one is not None and several:
+        raise PrereqError("give either group_name or target_groups, not both")
+    names = several if one is None else (one,)
+    return tuple(dict.fromkeys(cluster.group(name).uuid for name in names))
+
+
+def check_groups(cluster: Cluster, name: str, nodes: Sequence[NodeId], groups: Sequence[GroupId]) -> None:
+    """Refuse nodes of different groups, and nodes outside of the groups that were asked for.
+
+    Raises:
+        PrereqError: with the names of the groups.
+    """
+    places = [(cluster.nodes[node], cluster.groups[cluster.nodes[node].group]) for node in nodes]
+    for node, group in places:
+        if groups and group.uuid not in groups:
+            asked = " or ".join(cluster.groups[one].name for one in groups)
+            raise PrereqError(
+                f"{name} is to be put into group {asked}, but node {node.name} is in group {group.name};"
+                " leave out the group or choose another node"
+            )
+    if len({group.uuid for _, group in places}) > 1:
+        where = " and ".join(f"node {node.name} is in group {group.name}" for node, group in places)
+        raise PrereqError(
+            f"the nodes of {name} must be in the same node group, but {where}; choose both from one of them"
+        )
 
 
 def normalised_name(name: str) -> str:

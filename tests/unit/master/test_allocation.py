@@ -49,6 +49,8 @@ from ganeti.testing.placement_worlds import placement_view, request_for
 
 T = TypeVar("T")
 
+UNALLOCABLE = AllocPolicy.UNALLOCABLE
+
 
 @implementer(IAllocator)
 class OddAllocator:
@@ -198,10 +200,19 @@ class AllocationTests(AllocationCase):
 
     def test_unallocable_group(self) -> None:
         """S2.3-009, S2.3-015: an unallocable group cannot be asked for, whoever decides."""
-        self.use(with_policy(cluster(nodes=1), 1, AllocPolicy.UNALLOCABLE))
+        self.use(with_policy(cluster(nodes=1), 1, UNALLOCABLE))
         for name in ("builtin", "hail"):
             error = self.refused(PrereqError, name, instance=request_for(group=group_id(1)))
             self.assertIn("group default is unallocable", str(error))
+
+    def test_only_unallocable_groups(self) -> None:
+        """S2.3-009, S2.3-015: nor can a list of them, or a cluster that has no others."""
+        self.use(with_policy(with_policy(cluster(nodes=2, groups=2), 1, UNALLOCABLE), 2, UNALLOCABLE))
+        for groups in ((group_id(1), group_id(2)), ()):
+            error = self.refused(PrereqError, "hail", instance=request_for(target_groups=groups))
+            self.assertIn("groups default, group2 are unallocable; choose another one", str(error))
+            assert isinstance(error, PrereqError)
+            self.assertEqual(error.code, ErrorCode.NO_RESOURCES)
 
     def use_odd(self, behaviour: Callable[[], Solution]) -> None:
         """Install somebody else's allocator."""

@@ -55,7 +55,11 @@ OPCODES_NOT_YET = words(
 OUR_OPCODES = words("UPDATE_NODE_GROUP_CACHE COMPUTE_CAPACITY CLUSTER_BALANCE")
 """Opcodes that only we have, without the prefix OP_."""
 
-OUR_OWN = {"OP_NODE_ADD": frozenset({"node_uuid"}), "OP_QUERY": frozenset({"cached"})}
+OUR_OWN = {
+    "OP_NODE_ADD": frozenset({"node_uuid"}),
+    "OP_QUERY": frozenset({"cached"}),
+    "OP_INSTANCE_CREATE": frozenset({"target_groups"}),
+}
 """Parameters that only we have; all are optional, so that older clients still work (SX-001)."""
 
 REGISTRY = load()

@@ -314,6 +314,15 @@ class GroupTests(SynchronousTestCase):
         one.model.data[NODE2].discard(one.cluster.instance(NAME).disks[0])
         self.assertEqual(verify(one), [f"  - ERROR: instance {NAME}: disk 0 is missing on node {NODE2}"])
 
+    def test_split_instance(self) -> None:
+        """S2.3-019: an instance whose nodes are in different groups is an error; the result is false."""
+        value = cluster(nodes=4, instances=("fine",), groups=2)
+        self.assertEqual(world(value).run(VerifyGroup(group_name="default")), True)
+        one = world(with_instance(value, "inst1", primary="node1", secondary="node2"))
+        self.assertEqual(one.run(VerifyGroup(group_name="default", error_codes=True)), False)
+        (found,) = [line for line in findings(one) if "SPLIT" in line]
+        self.assertIn(f"ERROR:EINSTANCESPLITGROUPS:instance:{NAME}:", found)
+
     def test_forthcoming(self) -> None:
         """Reserved instances are only counted."""
         one = world()

@@ -1,0 +1,73 @@
+"""Where instances are put, through the real tools and daemons: groups."""
+
+from __future__ import annotations
+
+from tests.integration.operations_case import SMALL, OperationsCase, begin, end
+
+setUpModule, tearDownModule = begin, end
+
+
+class PlacementCase(OperationsCase):
+    """Three nodes, two of them in groups of their own."""
+
+    def setUp(self) -> None:
+        """node2 is in rack2, node3 in rack3."""
+        for number in (2, 3):
+            self.gnt(f"gnt-group add rack{number}")
+            self.addCleanup(self.gnt, f"gnt-group remove rack{number}")
+        self.addCleanup(self.gnt, "gnt-group assign-nodes -f default node2 node3")
+        for number in (2, 3):
+            self.gnt(f"gnt-group assign-nodes rack{number} node{number}")
+
+    def place(self, name: str, *options: str) -> str:
+        """Primary node of a new instance for which the built-in allocator looks."""
+        (node,) = self.of("instance", self.add(name, "-I", "builtin", *options), "pnode")
+        return str(node).partition(".")[0]
+
+    def refuse(self, *options: str, texts: tuple[str, ...]) -> None:
+        """An instance that cannot be made."""
+        self.refused(f"gnt-instance add {' '.join((*SMALL, *options))} refused.virtual", *texts)
+
+
+class GroupListTests(PlacementCase):
+    """`gnt-instance add --node-group`."""
+
+    def test_lists(self) -> None:
+        """Only groups of the list are used, in the order of their policies (S2.3-011, S2.3-015)."""
+        self.assertEqual(self.place("one", "-g", "rack2"), "node2")
+        self.assertEqual(self.place("other", "--node-group=rack3"), "node3")
+        self.gnt("gnt-group modify --alloc-policy last_resort rack3")
+        for number, options in enumerate((("-g", "rack3,rack2"), ("-g", "rack3", "-g", "rack2"))):
+            self.assertEqual(self.place(f"several{number}", *options), "node2")
+        self.gnt("gnt-group modify --alloc-policy unallocable rack2")
+        self.assertEqual(self.place("last", "-g", "rack3,rack2"), "node3")
+
+    def test_unallocable(self) -> None:
+        """Of groups that take nothing there is no choice, and that is said (S2.3-009, S2.3-015)."""
+        for number in (2, 3):
+            self.gnt(f"gnt-group modify --alloc-policy unallocable rack{number}")
+        self.refuse("-I", "builtin", "-g", "rack2,rack3", texts=("groups rack2, rack3 are unallocable",))
+        self.assertEqual(self.place("elsewhere"), "node1")
+
+    def test_last_resort(self) -> None:
+        """A last resort is taken only when nothing else works (S2.3-010)."""
+        self.gnt("gnt-group modify --alloc-policy last_resort rack2")
+        self.gnt("gnt-group modify --alloc-policy unallocable rack3")
+        self.assertEqual(self.place("first"), "node1")
+        self.gnt("gnt-node modify -D yes --auto-promote node2")
+        self.addCleanup(self.gnt, "gnt-node modify -D no node2")
+        self.refuse("-I", "builtin", "-g", "rack2", texts=("node2.virtual: is drained",))
+
+    def test_contradictions(self) -> None:
+        """Nodes must be in the groups that are named."""
+        self.refuse("-n", "node1", "-g", "rack2", texts=("node node1.virtual is in group default",))
+        self.refuse("-I", "builtin", "-g", "nosuch", texts=("nosuch",))
+
+    def test_busy_group(self) -> None:
+        """A job that holds all nodes of one group does not hold up an instance for another one."""
+        self.gnt("gnt-debug delay --submit -n node3 30")
+        number = self.newest_job()["id"]
+        self.addCleanup(self.cluster.gnt, f"gnt-job cancel {number}", check=False)
+        self.wait_for("job", str(number), ["running"], "status")
+        self.assertEqual(self.place("beside", "-g", "rack2"), "node2")
+        self.assertEqual(self.of("job", str(number), "status"), ["running"])
