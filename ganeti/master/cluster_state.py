@@ -5,6 +5,8 @@
 
 Full reports alone get into the cache (S2.3-044, S2.3-045); what calls for other purposes tell by the way is
 compared with it and takes away what it contradicts (S2.3-048), and so does a node that does not answer.
+Whoever uses what is more than half a minute old lets the nodes be asked in the background, so that whoever
+looks again sees what they say now.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from ganeti.errors import NodeTimeout, NodeUnreachable
@@ -28,8 +32,12 @@ from ganeti.model.cluster import Cluster
 from ganeti.model.delta import Delta
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.node import Node
+from ganeti.wire.trace import no_trace
 
 R = TypeVar("R")
+
+FRESH_S = 30.0
+"""What is older is still used, but asked for again in the background."""
 
 
 @implementer(IClusterState)
@@ -42,11 +50,15 @@ class ClusterState:
         clock: ages.
     """
 
+    log = Logger()
+
     def __init__(self, config: IConfig, nodes: INodes, clock: IClock) -> None:
         self._config = config
         self._nodes = nodes
         self._clock = clock
         self._cache = StateCache()
+        self._asking: set[NodeId] = set()
+        """Nodes that are being asked in the background."""
 
     async def reports(
         self,
@@ -59,6 +71,7 @@ class ClusterState:
         """What each node tells; see `IClusterState`."""
         found: dict[NodeId, Outcome[KnownReport]] = {}
         asked: list[Node] = []
+        stale: list[Node] = []
         now = self._clock.seconds()
         for node in nodes:
             known = self._cache.node(node.uuid, now=now) if cached else None
@@ -66,6 +79,10 @@ class ClusterState:
                 asked.append(node)
             else:
                 found[node.uuid] = Answer(known)
+                if now - known.at > FRESH_S and node.uuid not in self._asking:
+                    stale.append(node)
+        if stale:
+            self._ask_in_background(stale)
         if asked:
             ticket = self._cache.ticket()
             call = full_report(self._config.current())
@@ -73,6 +90,20 @@ class ClusterState:
             for uuid, outcome in answers.items():
                 found[uuid] = self._learned(uuid, outcome, ticket)
         return found
+
+    def _ask_in_background(self, nodes: Collection[Node]) -> None:
+        uuids = {node.uuid for node in nodes}
+        self._asking |= uuids
+
+        async def ask() -> None:
+            try:
+                await self.reports(nodes, cached=False, patient=False)
+            finally:
+                self._asking -= uuids
+
+        with no_trace():
+            task = Deferred.fromCoroutine(ask())
+        task.addErrback(lambda failure: self.log.failure("nodes cannot be asked for news", failure=failure))
 
     async def refresh(self, group: GroupId, nodes: Collection[Node]) -> Mapping[NodeId, Outcome[KnownReport]]:
         """Ask a whole group anew; see `IClusterState`."""

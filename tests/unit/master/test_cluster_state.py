@@ -105,15 +105,40 @@ class ReportTests(StateCase):
         self.assertEqual(len(self.asked()), 4)
 
     def test_age(self) -> None:
-        """After an hour nodes are asked again (S2.3-052)."""
+        """After an hour what a node told is not used any more (S2.3-052)."""
         self.reports()
+        self.nodes.hanging.add(node_id(1))
         self.reactor.advance(3599)
-        self.asked()
-        self.reports()
-        self.assertEqual(self.asked(), [])
+        self.assertEqual(self.running(1), {"inst1.example.com"})
         self.reactor.advance(2)
+        self.assertNoResult(Deferred.fromCoroutine(self._ask(1)))
+
+    def test_stale(self) -> None:
+        """What is half a minute old is used, and found out anew for whoever looks next."""
         self.reports()
-        self.assertEqual(len(self.asked()), 4)
+        self.asked()
+        self.model.stop("node1.example.com", "inst1.example.com")
+        self.reactor.advance(31)
+        self.assertEqual(self.running(1), {"inst1.example.com"})
+        self.assertEqual(self.asked(), ["node1"])
+        self.assertEqual(self.running(1), set())
+        self.assertEqual(self.asked(), [])
+
+    def test_stale_and_slow(self) -> None:
+        """A node that takes its time is not asked by everybody who looks."""
+        self.reports()
+        self.reactor.advance(31)
+        self.asked()
+        self.nodes.hanging.add(node_id(1))
+        for _ in range(3):
+            self.assertEqual(self.running(1), {"inst1.example.com"})
+        self.assertEqual(self.asked(), ["node1"])
+
+    def running(self, number: int) -> set[str]:
+        """Names of the instances of a node, as far as they are known."""
+        found = self.reports(number)[node_id(number)]
+        assert isinstance(found, Answer)
+        return set(found.value.running)
 
     def test_whole(self) -> None:
         """One call has everything that anybody asks (S2.3-062)."""
