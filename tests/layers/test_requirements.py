@@ -29,7 +29,7 @@ RANGES = (
     ("S2.2", 1, 34),
     *(("S2.3", first, last) for first, last in GROUPS),
     ("S2.3", 110, 127),
-    ("SX", 1, 2),
+    ("SX", 1, 4),
 )
 """Requirements of which every single one must be shown."""
 

@@ -280,7 +280,7 @@ class ChangeTests(StateCase):
         return {number for number in (1, 2) if self.state.capacity(group_id(number), PARAMS) is not None}
 
     def test_offline(self) -> None:
-        """A node whose role changes is not known any more, nor the capacity of its group (SX-004)."""
+        """A node whose role changes is not known any more, nor the capacity of its group (S2.3-051)."""
         value = with_node(self.config.current(), "node2", offline=True, master_candidate=False)
         self.now(self.config.update(lambda _: value, reason="test"))
         self.assertEqual((self.known(), self.capacities()), ({"node1", "node3", "node4"}, {1}))
@@ -310,7 +310,7 @@ class ChangeTests(StateCase):
         self.assertEqual({row["group"] for row in self.state.rows()}, {"default"})
 
     def test_rows(self) -> None:
-        """Whoever looks sees groups, nodes, capacities and their ages."""
+        """Nodes are there, and capacities of groups (S2.3-043), with their ages."""
         self.reactor.advance(5)
         rows = list(self.state.rows())
         self.assertEqual(

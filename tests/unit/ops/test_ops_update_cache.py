@@ -60,7 +60,7 @@ class UpdateTests(CacheCase):
         return found
 
     def test_one_group(self) -> None:
-        """Only its nodes are asked, one call for each; all of it is known then (S2.3-061, S2.3-062)."""
+        """Only its nodes are asked, one call each; all of it is known then (S2.3-046, S2.3-061, S2.3-062)."""
         found = self.found()
         asked = [called.node for called in self.world.nodes.calls_of(NodeReport)]
         self.assertEqual(asked, ["node1.example.com", "node3.example.com"])
