@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,15 +17,18 @@ from ganeti.logic.allocator_answers import check_solution
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
+    Capacity,
+    ChangeGroup,
     ClusterView,
     Evacuate,
     MultiAllocate,
+    Relocate,
     Solution,
 )
 from ganeti.model.calls.outcome import Answer
 from ganeti.model.calls.system import AllocatorRunner
 from ganeti.model.cluster import Cluster, ClusterSettings
-from ganeti.model.ids import PLUGIN_NAME, NodeId
+from ganeti.model.ids import PLUGIN_NAME, GroupId, NodeId
 from ganeti.model.node import AllocPolicy
 from ganeti.ops.base import InThread
 
@@ -89,7 +92,7 @@ class Allocation:
 
     async def document(self, request: AllocationRequest, *, cluster: Cluster) -> str:
         """What an external program would get; see `IAllocation`."""
-        view = await self._view(cluster, None, cached=False)
+        view = await self._view(cluster, groups=concerned(request, cluster), cached=False)
         external = self._external()
         if external is None:
             raise AllocatorError("no plugin for external allocators is installed")
@@ -114,7 +117,9 @@ class Allocation:
         name = self._chosen(name, cluster.settings)
         self._refuse_unknown(name)
         _refuse_unallocable(request, cluster)
-        solution = await self._ask(name, request, await self._view(cluster, candidates, cached=cached))
+        groups = concerned(request, cluster)
+        view = await self._view(cluster, groups=groups, candidates=candidates, cached=cached)
+        solution = await self._ask(name, request, view)
         for instance, reason in solution.failed:
             self.log.info("no place for {instance}: {reason}", instance=instance, reason=reason)
         if solution.failed and not solution.placements and not isinstance(request, MultiAllocate):
@@ -170,13 +175,22 @@ class Allocation:
 
     async def view(self, cluster: Cluster, *, cached: bool = True) -> ClusterView:
         """What an allocator would know of all nodes; see `IAllocation`."""
-        return await self._view(cluster, None, cached=cached)
+        return await self._view(cluster, cached=cached)
 
     async def _view(
-        self, cluster: Cluster, candidates: Collection[NodeId] | None, *, cached: bool
+        self,
+        cluster: Cluster,
+        *,
+        groups: Collection[GroupId] | None = None,
+        candidates: Collection[NodeId] | None = None,
+        cached: bool,
     ) -> ClusterView:
-        """What the nodes say; one that gives no answer, or half of one, is left out."""
-        asked = [node for node in cluster.nodes.values() if node.vm_capable and not node.offline]
+        """What the nodes of these groups say; one that gives no answer, or half of one, is left out."""
+        asked = [
+            node
+            for node in cluster.nodes.values()
+            if node.vm_capable and not node.offline and (groups is None or node.group in groups)
+        ]
         outcomes = await self._state.reports(asked, cached=cached)
         reports = {
             uuid: outcome.value
@@ -192,6 +206,30 @@ class Allocation:
             running={node: report.running for node, report in reports.items()},
             candidates=None if candidates is None else frozenset(candidates),
         )
+
+
+def concerned(request: AllocationRequest, cluster: Cluster) -> frozenset[GroupId] | None:
+    """Groups that an answer can be about, so that nodes of others delay nobody (S2.3-055); None: all."""
+    match request:
+        case Allocate(instance=wanted):
+            return wanted.groups or None
+        case MultiAllocate(instances=instances):
+            groups = [wanted.groups for wanted in instances]
+            return frozenset().union(*groups) if all(groups) else None
+        case Relocate(instance=name):
+            return _homes(cluster, [name])
+        case Evacuate(instances=names):
+            return _homes(cluster, names)
+        case ChangeGroup(instances=names, target_groups=targets):
+            return _homes(cluster, names) | frozenset(targets) if targets else None
+        case Capacity(params=params):
+            return frozenset(params)
+    return None
+
+
+def _homes(cluster: Cluster, names: Iterable[str]) -> frozenset[GroupId]:
+    nodes = (node for name in names for node in cluster.nodes_of(cluster.instance(name)))
+    return frozenset(cluster.nodes[node].group for node in nodes)
 
 
 @contextmanager

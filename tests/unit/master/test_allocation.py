@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,19 +27,26 @@ from ganeti.errors import (
 )
 from ganeti.interfaces import IAllocation, IAllocator, Plugins
 from ganeti.logic.node_figures import storage_units
-from ganeti.master.allocation import Allocation
+from ganeti.master.allocation import Allocation, concerned
 from ganeti.master.cluster_state import ClusterState
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
+    Capacity,
+    ChangeGroup,
     ClusterView,
+    Evacuate,
+    EvacuationMode,
     MultiAllocate,
     Placement,
+    Relocate,
     Solution,
 )
 from ganeti.model.calls.report import NodeReport, Report
 from ganeti.model.calls.system import AllocatorRunner
+from ganeti.model.capacity import CapacityParams
 from ganeti.model.cluster import Cluster
+from ganeti.model.ids import GroupId
 from ganeti.model.node import AllocPolicy
 from ganeti.plugin_registry import discover
 from ganeti.testing.allocator_behaviours import with_policy
@@ -164,6 +173,43 @@ class AllocationTests(AllocationCase):
         self.assertEqual(len(self.nodes.calls), asked)
         self.ask(cached=False)
         self.assertEqual(len(self.nodes.calls), 2 * asked)
+
+    def test_other_groups(self) -> None:
+        """Nodes of groups that are not asked about are not asked, so one that hangs delays nobody (S2.3-055)."""
+        self.use(cluster(nodes=4, groups=2, default_iallocator="builtin"))
+        self.nodes.hanging.add(node_id(2))
+        wanted = msgspec.structs.replace(request_for(), group=group_id(1))
+        self.assertIn(
+            self.ask(request=Allocate(instance=wanted)).placements[0].nodes[0], (node_id(1), node_id(3))
+        )
+
+    def test_concerned(self) -> None:
+        """Which groups a request is about; None: any."""
+        value = cluster(nodes=6, groups=3, instances=2)
+        one, two, three = group_id(1), group_id(2), group_id(3)
+        first, second = "inst1.example.com", "inst2.example.com"
+        replace = msgspec.structs.replace
+        anywhere = request_for()
+        here = replace(anywhere, group=one)
+        listed = replace(anywhere, target_groups=(two, three))
+        relocation = Relocate(instance=second, relocate_from=(node_id(5),))
+        params = CapacityParams(
+            max_inst_spec=(1, 1, 1), default_template="file", max_cpu_ratio=1.0, max_disk_usage=1.0
+        )
+        cases: tuple[tuple[AllocationRequest, set[GroupId] | None], ...] = (
+            (Allocate(instance=anywhere), None),
+            (Allocate(instance=here), {one}),
+            (Allocate(instance=listed), {two, three}),
+            (MultiAllocate(instances=(here, listed)), {one, two, three}),
+            (MultiAllocate(instances=(here, anywhere)), None),
+            (relocation, {two}),
+            (Evacuate(instances=(first, second), mode=EvacuationMode.ALL), {one, two}),
+            (ChangeGroup(instances=(first,), target_groups=(three,)), {one, three}),
+            (ChangeGroup(instances=(first,), target_groups=()), None),
+            (Capacity(params={two: params}), {two}),
+        )
+        for request, expected in cases:
+            self.assertEqual(concerned(request, value), expected, request)
 
     def test_volume_group(self) -> None:
         """Volumes need the volume group; spindles are asked for where storage is exclusive."""
