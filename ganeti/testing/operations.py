@@ -133,6 +133,8 @@ class FakeAllocation:
     def __init__(self) -> None:
         self.nodes: tuple[NodeId, ...] = ()
         """The answer; empty: the allocator fails."""
+        self.nodes_then: tuple[NodeId, ...] = ()
+        """The answer to the next question and those after it, if it is another one."""
         self.requests: list[tuple[str, AllocationRequest, frozenset[NodeId] | None]] = []
         self.solution: Solution | None = None
         """The answer as a whole, in place of nodes."""
@@ -152,9 +154,11 @@ class FakeAllocation:
         self.requests.append((name, request, None if candidates is None else frozenset(candidates)))
         if self.solution is not None:
             return self.solution
-        if not self.nodes:
+        nodes = self.nodes
+        self.nodes = self.nodes_then or self.nodes
+        if not nodes:
             raise AllocatorError(f"allocator {name} crashed")
-        return Solution(placements=(Placement(instance="any", nodes=self.nodes),))
+        return Solution(placements=(Placement(instance="any", nodes=nodes),))
 
     async def view(self, cluster: Cluster, *, cached: bool = True) -> ClusterView:
         """What the simulated nodes of a world tell."""

@@ -19,7 +19,7 @@ from ganeti.model.calls.system import BridgesExist, NodeInfo, NodeInfoResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS, Mirroring
 from ganeti.model.filled import fill_instance, nicparams_of, osparams_of
-from ganeti.model.ids import InstanceId, NodeId
+from ganeti.model.ids import GroupId, InstanceId, NodeId
 from ganeti.model.instance import AdminState
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, exclusive, shared
 from ganeti.model.params import ParamValue
@@ -209,6 +209,17 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         wish = self._wish(ctx)
         wish = with_address(wish, await self._check_name(ctx, wish))
         groups = wanted_groups(cluster, self.op.group_name, self.op.target_groups)
+        facts = await self._settle(ctx, wish, groups)
+        if self._shortage(cluster, facts) is not None and not self._given_nodes(cluster):
+            # What was known of those nodes when they were chosen was wrong, and is forgotten now.
+            facts = await self._settle(ctx, wish, groups)
+        self._chosen = facts.nodes
+        self._release_unused(ctx, facts.nodes)
+        return facts
+
+    async def _settle(self, ctx: Context, wish: CreateWish, groups: tuple[GroupId, ...]) -> CreateFacts:
+        """A place, and what its nodes say now."""
+        cluster = ctx.cluster
         nodes = self._given_nodes(cluster) or await choose_nodes(
             ctx,
             wish,
@@ -216,7 +227,6 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
             allocator=self.op.iallocator,
             is_opportunistic=self.op.opportunistic_locking,
         )
-        self._chosen = nodes
         self._check_nodes(cluster, wish, nodes)
         check_groups(cluster, wish.name, nodes, groups)
         osparams = osparams_of(cluster.settings, wish.os, self.op.osparams)
@@ -242,25 +252,30 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
                 "(--ignore-ipolicy goes on all the same)",
                 code=ErrorCode.INPUT,
             )
-        needed = facts.wish.backend.minmem
+        shortage = self._shortage(cluster, facts)
+        if shortage is not None:
+            raise PrereqError(shortage, code=ErrorCode.NO_RESOURCES)
+
+    def _shortage(self, cluster: Cluster, facts: CreateFacts) -> str | None:
+        """What the chosen nodes lack."""
+        wish = facts.wish
+        needed = wish.backend.minmem
         if self._starts and facts.free_memory_mib < needed:
-            raise PrereqError(
-                f"node {primary.name} has {facts.free_memory_mib} MiB of free memory, "
-                f"{facts.wish.name} needs {needed} MiB; choose another node or give it less",
-                code=ErrorCode.NO_RESOURCES,
+            return (
+                f"node {cluster.nodes[facts.nodes[0]].name} has {facts.free_memory_mib} MiB of free memory, "
+                f"{wish.name} needs {needed} MiB; choose another node or give it less"
             )
-        space = facts.wish.needed_space_mib(cluster.settings.volume_group_name)
+        space = wish.needed_space_mib(cluster.settings.volume_group_name)
         for node, free in facts.free_space_mib.items():
             if space > free:
-                raise PrereqError(
-                    f"node {cluster.nodes[node].name} has {free} MiB of free space for {facts.wish.template} "
-                    f"disks, {facts.wish.name} needs {space} MiB; choose another node or smaller disks",
-                    code=ErrorCode.NO_RESOURCES,
+                return (
+                    f"node {cluster.nodes[node].name} has {free} MiB of free space for {wish.template} "
+                    f"disks, {wish.name} needs {space} MiB; choose another node or smaller disks"
                 )
+        return None
 
     async def run(self, ctx: Context, facts: CreateFacts) -> list[str]:
         """Create it; gives the names of its nodes, primary first."""
-        self._release_unused(ctx, facts.nodes)
         birth = Birth(
             uuid=InstanceId(ctx.new_uuid()),
             wish=facts.wish,

@@ -175,7 +175,7 @@ class AllocationTests(AllocationCase):
         self.assertEqual(len(self.nodes.calls), 2 * asked)
 
     def test_other_groups(self) -> None:
-        """Nodes of groups that are not asked about are not asked, so one that hangs delays nobody (S2.3-055)."""
+        """Nodes of other groups than those wanted are not asked: one that hangs delays nobody (S2.3-055)."""
         self.use(cluster(nodes=4, groups=2, default_iallocator="builtin"))
         self.nodes.hanging.add(node_id(2))
         wanted = msgspec.structs.replace(request_for(), group=group_id(1))

@@ -10,6 +10,7 @@ from ganeti.errors import ErrorCode, PrereqError
 from ganeti.model.allocation import Allocate, InstanceRequest, Solution
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockLevel, LockMode
+from ganeti.ops.group.update_cache import UpdateNodeGroupCache
 from ganeti.ops.instance.create import CreateInstance
 from ganeti.testing.clusters import cluster, group_id, node_id
 from ganeti.testing.operations import OperationWorld
@@ -73,6 +74,31 @@ class GroupChoiceTests(SynchronousTestCase):
             expected = {node_id(number) for number in (2, 3, 5, 6)}
             self.assertEqual(plan.requests[level].names, expected)
             self.assertEqual(plan.requests[level].mode, LockMode.EXCLUSIVE)
+
+    def test_wrong_knowledge(self) -> None:
+        """An allocator that chose by old knowledge, which the chosen node contradicts, is asked once more."""
+        self.world.model.run("node5.example.com", "fat.example.com", memory=64512)
+        self.world.allocation.nodes_then = (node_id(2),)
+        self.assertEqual(self.world.run(op()), ["node2.example.com"])
+        self.assertEqual(len(self.world.allocation.requests), 2)
+
+    def test_too_little_everywhere(self) -> None:
+        """If the second choice is no better, the job says what lacks."""
+        for number in (2, 5):
+            self.world.model.run(f"node{number}.example.com", "fat.example.com", memory=64512)
+        self.world.allocation.nodes_then = (node_id(2),)
+        error = self.assertRaises(PrereqError, self.world.run, op())
+        self.assertIn("node2.example.com has 0 MiB of free memory", str(error))
+        self.assertEqual(error.code, ErrorCode.NO_RESOURCES)
+        self.assertEqual(len(self.world.allocation.requests), 2)
+
+    def test_what_is_forgotten(self) -> None:
+        """Of all nodes that could have been chosen only the one that was is not known any more (S2.3-049)."""
+        for name in ("default", "group2", "group3"):
+            self.world.run(UpdateNodeGroupCache(group_name=name))
+        self.world.run(op())
+        left = {row["name"].partition(".")[0] for row in self.world.state.rows()}
+        self.assertEqual(left, {"node1", "node2", "node3", "node4", "node6"})
 
     def test_locks_of_all(self) -> None:
         """Without groups all nodes may be chosen."""
