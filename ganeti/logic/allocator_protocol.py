@@ -58,7 +58,7 @@ def document(request: AllocationRequest, view: ClusterView) -> Document:
     nodes = sorted(cluster.nodes.values(), key=lambda node: node.name)
     instances = sorted(cluster.instances.values(), key=lambda instance: instance.name)
     groups = sorted(cluster.groups.values(), key=lambda group: group.name)
-    return {
+    document = {
         "version": VERSION,
         "cluster_name": settings.cluster_name,
         "cluster_tags": list(settings.tags),
@@ -69,6 +69,9 @@ def document(request: AllocationRequest, view: ClusterView) -> Document:
         "instances": {one.name: _instance(cluster, one, backend(one)) for one in instances},
         "request": _request(request, view),
     }
+    if view.ctime is not None:
+        document["cache_ctime"] = view.ctime
+    return document
 
 
 def _policy(policy: InstancePolicy) -> Any:

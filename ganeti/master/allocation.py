@@ -205,6 +205,7 @@ class Allocation:
             facts={node: report.info for node, report in reports.items()},
             running={node: report.running for node, report in reports.items()},
             candidates=None if candidates is None else frozenset(candidates),
+            ctime=min((report.at for report in reports.values()), default=None),
         )
 
 

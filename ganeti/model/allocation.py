@@ -103,7 +103,7 @@ AllocationRequest = Allocate | MultiAllocate | Relocate | ChangeGroup | Evacuate
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
-    """What an allocator may know: the configuration, and what the nodes reported just now.
+    """What an allocator may know: the configuration, and what the nodes reported lately.
 
     A node without facts did not answer and cannot be used.
     """
@@ -113,6 +113,8 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     running: Mapping[NodeId, Mapping[str, RunningInstance]]
     candidates: frozenset[NodeId] | None = None
     """Only these nodes may be used; None: all."""
+    ctime: float | None = None
+    """When the oldest of the reports came, seconds since the epoch; None: not known."""
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):

@@ -170,6 +170,13 @@ class EncodeTests(SynchronousTestCase):
         change = ChangeGroup(instances=("web",), target_groups=(group_id(1),))
         self.assertEqual(written(change)["request"]["target_groups"], [group_id(1)])
 
+    def test_age(self) -> None:
+        """The age of what is known of the nodes is said where it is known."""
+        view = placement_view(cluster(nodes=1))
+        self.assertNotIn("cache_ctime", written(Allocate(instance=request_for()), view))
+        old = msgspec.structs.replace(view, ctime=1700000000.5)
+        self.assertEqual(written(Allocate(instance=request_for()), old)["cache_ctime"], 1700000000.5)
+
     def test_tags(self) -> None:
         """Tags of the cluster are passed on, exclusion prefixes among them."""
         view = placement_view(with_settings(cluster(nodes=1), tags=("htools:iextags:svc",)))

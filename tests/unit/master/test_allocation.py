@@ -108,7 +108,8 @@ class AllocationCase(SynchronousTestCase):
             NodeReport,
             lambda node, call: Report(info=view.facts[node.uuid], running=view.running[node.uuid]),
         )
-        self.state = ClusterState(MemoryConfig(value), self.nodes, TestClock(Clock()))
+        self.clock = TestClock(Clock())
+        self.state = ClusterState(MemoryConfig(value), self.nodes, self.clock)
 
     def ask(self, name: str = "builtin", request: AllocationRequest | None = None, **more: Any) -> Solution:
         """The answer; its errors are raised."""
@@ -329,7 +330,9 @@ class ExternalProgramTests(AllocationCase):
         ((node, call),) = [(one.node, one.call) for one in self.nodes.calls_of(AllocatorRunner)]
         self.assertEqual(node, "node1.example.com")
         self.assertEqual((call.name, call.options), ("hail", {"verbose": None}))
-        self.assertEqual(json.loads(call.request)["request"]["name"], "new.example.com")
+        document = json.loads(call.request)
+        self.assertEqual(document["request"]["name"], "new.example.com")
+        self.assertEqual(document["cache_ctime"], self.clock.seconds())
 
     def test_refusal(self) -> None:
         """A program that finds no place is quoted."""
