@@ -14,11 +14,12 @@ import msgspec
 from zope.interface import Attribute, Interface
 
 from ganeti.model.allocation import AllocationRequest, ClusterView, Solution
-from ganeti.model.calls.disks import OpenDisk, StorageSpace
+from ganeti.model.calls.disks import OpenDisk, StorageSpace, SyncStatus
 from ganeti.model.calls.instances import ConsoleInfo, MigrationProgress, RunningInstance
 from ganeti.model.calls.system import NodeCapacity
 from ganeti.model.disk import Disk, TemplateTraits
 from ganeti.model.filled import FilledInstance
+from ganeti.model.ids import NodeId
 from ganeti.model.node import Node
 from ganeti.model.params import ParamTable, ParamValues
 from ganeti.model.paths import Paths
@@ -263,11 +264,46 @@ class IStorageBackend(Interface):
         """What is wrong with a storage unit on this node; empty: nothing."""
 
 
-class ISyncing(Interface):
-    """Storage that copies data between nodes by itself."""
+class IOpenState(Interface):
+    """Storage that knows whether a disk is open on a node."""
 
-    def sync_status(host: IHost, disk: Disk) -> Mapping[str, Any]:
-        """State as in rpc.md section 2.2."""
+    def is_open(host: IHost, disk: Disk) -> bool:
+        """Whether it can be used here without opening it; of a mirrored disk also: with its mirror."""
+
+
+class ISyncing(Interface):
+    """Storage that copies data between two nodes by itself.
+
+    Every method but `moved` acts on one end. Which one it is, and how the other is reached, says
+    `disk.params`, filled for the node (`ganeti.model.filled.MirrorEnds`).
+    """
+
+    def moved(disk: Disk, leaving: NodeId, to: NodeId, reservations: Reservations) -> Disk:
+        """The same disk with one of its nodes replaced by another. Pure."""
+
+    def sync_status(host: IHost, disk: Disk) -> SyncStatus | None:
+        """State of this end; None if it is not open."""
+
+    def connect(host: IHost, disk: Disk, *, two_primaries: bool) -> None:
+        """Open this end as secondary if it is closed, and let it look for the other one.
+
+        May be repeated, also to change `two_primaries` after `disconnect`. Raises BlockDeviceError.
+        """
+
+    def disconnect(host: IHost, disk: Disk) -> None:
+        """Stand alone; the role stays. May be repeated; nothing happens where it is closed."""
+
+    def detach(host: IHost, disk: Disk) -> None:
+        """Go on with the data of the other end only; what it stood on may be replaced then.
+
+        May be repeated. Raises BlockDeviceError: it is the only end with good data.
+        """
+
+    def attach(host: IHost, disk: Disk) -> None:
+        """Use data of its own again, new and empty: all of it is copied from the other end.
+
+        May be repeated. Raises BlockDeviceError.
+        """
 
 
 class ISnapshotting(Interface):
@@ -280,8 +316,14 @@ class ISnapshotting(Interface):
 class IRenamable(Interface):
     """Storage whose data carries the name of the disk."""
 
+    def beside(disk: Disk, suffix: str) -> Disk:
+        """The disk with another identity that is derived from its own, for data beside it. Pure."""
+
     def rename(host: IHost, disk: Disk, new: Disk) -> None:
-        """Give the data of `disk` the identity of `new`."""
+        """Give the data of `disk` the identity of `new`.
+
+        Does nothing if only `new` is there. Raises BlockDeviceError: both are there, or neither.
+        """
 
 
 class IStoragePool(Interface):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ganeti.model.cluster import Cluster, ClusterSettings
-from ganeti.model.disk import Disk
+from ganeti.model.disk import TRAITS, Disk, Mirroring
 from ganeti.model.ids import InstanceId, NodeId
 from ganeti.model.instance import AdminState, Instance, Nic
 from ganeti.model.node import Node
@@ -27,6 +27,15 @@ class BackendParams(msgspec.Struct, frozen=True, kw_only=True):
     auto_balance: bool
     always_failover: bool
     spindle_use: int
+
+
+class MirrorEnds(msgspec.Struct, frozen=True, kw_only=True, rename=lambda name: name.replace("_", "-")):
+    """What one end of a mirrored disk has to know of both; part of the filled `params` of the disk."""
+
+    local_node: NodeId
+    remote_node: NodeId
+    local_ip: str
+    remote_ip: str
 
 
 class FilledNic(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,12 +170,40 @@ def fill_nic(cluster: Cluster, nic: Nic) -> FilledNic:
 
 
 def fill_disk(cluster: Cluster, disk: Disk, node: NodeId) -> Disk:
-    """A disk with its parameters, own ones over inherited ones, also in its parts."""
+    """A disk with its parameters, own ones over inherited ones, also in its parts.
+
+    Of a mirrored disk they also say which end this node is (`MirrorEnds`).
+    """
     return msgspec.structs.replace(
         disk,
-        params={**diskparams_of(cluster, node, disk.dev_type), **(disk.params or {})},
+        params={
+            **diskparams_of(cluster, node, disk.dev_type),
+            **(disk.params or {}),
+            **_mirror_ends(cluster, disk, node),
+        },
         children=tuple(fill_disk(cluster, child, node) for child in disk.children),
     )
+
+
+def _mirror_ends(cluster: Cluster, disk: Disk, node: NodeId) -> Mapping[str, ParamValue]:
+    traits = TRAITS.get(disk.dev_type)
+    if traits is None or traits.mirroring is not Mirroring.INTERNAL:
+        return {}
+    local = cluster.nodes[node]
+    others = [cluster.nodes[other] for other in disk.nodes if other != node and other in cluster.nodes]
+    return mirror_ends(local, others[0]) if others else {}
+
+
+def mirror_ends(local: Node, remote: Node) -> Mapping[str, ParamValue]:
+    """Parameters that tell a mirrored disk which end it is and how it reaches the other one."""
+    ends = MirrorEnds(
+        local_node=local.uuid,
+        remote_node=remote.uuid,
+        local_ip=local.secondary_ip,
+        remote_ip=remote.secondary_ip,
+    )
+    values: Mapping[str, ParamValue] = msgspec.to_builtins(ends)
+    return values
 
 
 def fill_instance(

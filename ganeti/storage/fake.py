@@ -7,32 +7,38 @@ the real plugins.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from zope.interface import implementer
 
 from ganeti.errors import BlockDeviceError, PrereqError
-from ganeti.interfaces import IHost, IStorageBackend
+from ganeti.interfaces import IHost, IOpenState, IRenamable, IStorageBackend
 from ganeti.model.calls.disks import OpenDisk, StorageSpace
-from ganeti.model.disk import Disk, Mirroring, TemplateTraits
+from ganeti.model.disk import Disk, DiskTemplate, TemplateTraits
 from ganeti.model.ids import DiskId
 from ganeti.model.node import Node
 from ganeti.model.param_tables.disk import DISK
 from ganeti.model.params import ParamTable
 from ganeti.model.spec import DiskSpec, Reservations
+from ganeti.storage.mirror_layout import volume_layout
 
 FAKE_TRAITS = TemplateTraits(storage_type="fake", is_growable=True, is_copyable=True)
 """Traits of the template `fake` itself: local to a node, like plain files."""
 
 
-@implementer(IStorageBackend)
+@implementer(IStorageBackend, IOpenState, IRenamable)
 class FakeStorage:
     """Pretends to store disks.
 
+    It counts what takes space by the files in its directory, so that all volumes of a node share it.
+
     Args:
         template: name to answer to.
-        traits: rules to play by, such as `TRAITS["drbd"]`.
+        traits: rules to play by, such as `TRAITS["plain"]`; mirrored disks are those of `FakeMirror`.
         shared_dir: where all nodes keep their disks, for templates that every node can reach;
             None: each node in its own directory.
         capacity_mib: how much a node (or the shared directory) pretends to hold.
@@ -53,12 +59,11 @@ class FakeStorage:
         self._capacity_mib = capacity_mib
 
     def layout(self, spec: DiskSpec, nodes: Sequence[Node], reservations: Reservations) -> Disk:
-        """A disk on the first node; with internal mirroring on the first two."""
+        """A disk on the first node; of the template `plain` as the real one is."""
         if spec.size < 1:
             raise PrereqError(f"disk {spec.index}: a size of {spec.size} MiB is not possible; at least 1 MiB")
-        copies = 2 if self.traits.mirroring is Mirroring.INTERNAL else 1
-        if len(nodes) < copies:
-            raise PrereqError(f"disk {spec.index}: template {self.name} needs a secondary node")
+        if self.name == DiskTemplate.PLAIN:
+            return volume_layout(spec, nodes, reservations, self.params)
         uuid = DiskId(reservations.new_uuid())
         return Disk(
             uuid=uuid,
@@ -68,7 +73,7 @@ class FakeStorage:
             mode=spec.mode,
             iv_name=f"disk/{spec.index}",
             name=spec.name,
-            nodes=tuple(node.uuid for node in nodes[:copies]),
+            nodes=(nodes[0].uuid,),
             spindles=spec.spindles,
             params=self.params.check(spec.params) or None,
         )
@@ -86,18 +91,46 @@ class FakeStorage:
 
     def remove(self, host: IHost, disk: Disk) -> None:
         """Remove the file."""
+        self.close(host, disk)
         try:
             os.unlink(self._path(host, disk))
         except FileNotFoundError:
             return
 
     def open(self, host: IHost, disk: Disk, *, on_primary: bool) -> OpenDisk:
-        """Find the file."""
+        """Find the file, and remember until the next boot that it is open."""
         self._size_mib(host, disk)
+        mark = self._mark(host, disk)
+        os.makedirs(os.path.dirname(mark), 0o750, exist_ok=True)
+        with open(mark, "w", encoding="ascii"):
+            pass
         return OpenDisk(path=self._path(host, disk), mode=disk.mode, size=disk.size)
 
     def close(self, host: IHost, disk: Disk) -> None:
-        """Nothing: a file is not held open."""
+        """Forget that it is open."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._mark(host, disk))
+
+    def is_open(self, host: IHost, disk: Disk) -> bool:
+        """Whether it is."""
+        return os.path.exists(self._mark(host, disk))
+
+    def beside(self, disk: Disk, suffix: str) -> Disk:
+        """A disk whose name has a suffix."""
+        place, name = disk.logical_id
+        return replace(disk, logical_id=(place, f"{name}{suffix}"))
+
+    def rename(self, host: IHost, disk: Disk, new: Disk) -> None:
+        """Give the file the other name."""
+        source, target = self._path(host, disk), self._path(host, new)
+        if os.path.exists(target):
+            if os.path.exists(source):
+                raise BlockDeviceError(f"{target} exists already and will not be overwritten")
+            return
+        try:
+            os.rename(source, target)
+        except FileNotFoundError:
+            raise BlockDeviceError(f"{source} is missing and cannot be renamed") from None
 
     def grow(self, host: IHost, disk: Disk, *, by_mib: int, dry_run: bool) -> None:
         """Write a larger size."""
@@ -135,11 +168,19 @@ class FakeStorage:
         return self._shared_dir or f"{host.paths.data_dir}/fake-storage"
 
     def _path(self, host: IHost, disk: Disk) -> str:
+        return f"{self._directory(host)}/{self._file_name(disk)}"
+
+    def _mark(self, host: IHost, disk: Disk) -> str:
+        return f"{host.paths.run_dir}/fake-storage/{self._file_name(disk)}"
+
+    def _file_name(self, disk: Disk) -> str:
         match disk.logical_id:
-            case ("fake", str() as name) if os.path.basename(name) == name not in ("", ".", ".."):
-                return f"{self._directory(host)}/{name}"
+            case ("fake", str() as name) if _is_file_name(name):
+                return name
+            case (str() as group, str() as name) if self.traits.is_lvm and _is_file_name(f"{group}.{name}"):
+                return f"{group}.{name}"
         # A real layout of the template it stands for is found by the disk's own name.
-        return f"{self._directory(host)}/{disk.uuid}"
+        return str(disk.uuid)
 
     def _size_mib(self, host: IHost, disk: Disk) -> int:
         try:
@@ -167,3 +208,7 @@ class FakeStorage:
             raise BlockDeviceError(
                 f"no space for {wanted_mib} MiB on node {host.name or 'here'}: {free} MiB are free"
             )
+
+
+def _is_file_name(name: str) -> bool:
+    return os.path.basename(name) == name and name not in ("", ".", "..")

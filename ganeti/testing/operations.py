@@ -39,13 +39,14 @@ from ganeti.master.op_executor import Execution, OpExecutor, Services
 from ganeti.model.allocation import AllocationRequest, ClusterView, Placement, Solution
 from ganeti.model.calls.outcome import Answer
 from ganeti.model.cluster import Cluster
-from ganeti.model.disk import TRAITS
+from ganeti.model.disk import TRAITS, DiskTemplate
 from ganeti.model.ids import JobId, NodeId, names_match
 from ganeti.model.locks import LockPlan
 from ganeti.ops.base import Context, OpCode, Operation
 from ganeti.ops.registry import Registry, load
 from ganeti.plugin_registry import discover
 from ganeti.storage.fake import FakeStorage
+from ganeti.storage.fake_mirror import FakeMirror
 from ganeti.testing.clusters import cluster as make_cluster
 from ganeti.testing.config import MemoryConfig
 from ganeti.testing.jobs import MemoryHooks, TestClock
@@ -221,7 +222,8 @@ class FakeDistribution:
 def all_plugins() -> Plugins:
     """The plugins of the project, and fakes of the disk templates that have none."""
     found = discover()
-    fakes = {name: FakeStorage(name, traits) for name, traits in TRAITS.items()}
+    fakes: dict[str, Any] = {name: FakeStorage(name, traits) for name, traits in TRAITS.items()}
+    fakes[DiskTemplate.DRBD] = FakeMirror("/nonexistent")
     return Plugins(
         hypervisors=found.hypervisors,
         storage={**fakes, **found.storage},

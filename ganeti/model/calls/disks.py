@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import ClassVar
 
 import msgspec
@@ -34,6 +35,39 @@ class StorageSpace(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     storage_free: int | None
     storage_size: int | None
+
+
+class LocalData(IntEnum):
+    """What the own data of one end of a mirrored disk is worth."""
+
+    OKAY = 1
+    SYNCING = 2
+    UNKNOWN = 3
+    FAULTY = 4
+
+
+class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One end of a mirrored disk that is open on a node."""
+
+    path: str | None = None
+    is_degraded: bool
+    """Not both ends have the newest data, or they do not reach each other."""
+    is_connected: bool
+    is_primary: bool = False
+    sync_percent: float | None = None
+    """None: nothing is being copied."""
+    estimated_time: float | None = None
+    """Seconds until all is copied."""
+    ldisk_status: LocalData
+
+
+class DiskState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there of a disk on a node."""
+
+    missing: tuple[str, ...] = ()
+    """Names of its parts that are not there: `xenvg/web1.disk0_data`."""
+    is_open: bool = False
+    """Can be used as it is; a mirrored disk also reaches its other end."""
 
 
 class DiskCreate(NodeCall[None], frozen=True, kw_only=True, tag="blockdev_create"):
@@ -110,3 +144,50 @@ class StorageReport(NodeCall[tuple[StorageSpace, ...]], frozen=True, kw_only=Tru
 
     duration: ClassVar[Duration] = Duration.URGENT
     units: Mapping[str, str]
+
+
+class FindDisks(NodeCall[tuple[DiskState, ...]], frozen=True, kw_only=True, tag="blockdev_find"):
+    """What is there of each disk, and whether it is open."""
+
+    disks: tuple[Disk, ...]
+
+
+class MirrorStatus(
+    NodeCall[tuple[SyncStatus | None, ...]], frozen=True, kw_only=True, tag="blockdev_getmirrorstatus"
+):
+    """State of this end of each mirrored disk; None where it is not open."""
+
+    disks: tuple[Disk, ...]
+
+
+class MirrorConnect(NodeCall[None], frozen=True, kw_only=True, tag="drbd_attach_net"):
+    """Open this end where it is closed, and let it reach the other one; what lacks data gets it."""
+
+    disks: tuple[Disk, ...]
+    multimaster: bool = False
+    """Both ends may be primary, as in a migration."""
+
+
+class MirrorDisconnect(NodeCall[None], frozen=True, kw_only=True, tag="drbd_disconnect_net"):
+    """Let this end stand alone."""
+
+    disks: tuple[Disk, ...]
+
+
+class MirrorDetach(NodeCall[None], frozen=True, kw_only=True, tag="blockdev_removechildren"):
+    """Let this end of a mirrored disk go on with the data of the other one only."""
+
+    disk: Disk
+
+
+class MirrorAttach(NodeCall[None], frozen=True, kw_only=True, tag="blockdev_addchildren"):
+    """Let this end use data of its own again, which gets a full copy."""
+
+    disk: Disk
+
+
+class DiskRename(NodeCall[None], frozen=True, kw_only=True, tag="blockdev_rename"):
+    """Give data another identity; does nothing if it has it already."""
+
+    disk: Disk
+    new: Disk
