@@ -45,7 +45,9 @@ class _Candidate(msgspec.Struct, frozen=True):
 def discover() -> Plugins:
     """Find every plugin. Imports all of them; a second call finds what was added since.
 
-    Two plugins of one name are both left out: which of them counts must not depend on luck.
+    Two plugins of one name are both left out: which of them counts must not depend on luck. Only one that
+    says that it stands in for others (`is_stand_in`), as the storage of simulated nodes does, takes the
+    place of the one of the same name.
     """
     importlib.invalidate_caches()
     problems: list[str] = []
@@ -178,6 +180,8 @@ def _unique(kind: str, candidates: Iterable[_Candidate], problems: list[str]) ->
         if all(other.plugin is not candidate.plugin for other in others):
             others.append(candidate)
     for name, claims in by_name.items():
+        # A fake that stands for a real plugin is there because somebody wants it in its place.
+        claims[:] = [claim for claim in claims if getattr(claim.plugin, "is_stand_in", False)] or claims
         if len(claims) > 1:
             sources = " and ".join(claim.source for claim in claims)
             problems.append(f"the {_TITLES[kind]} {name} is claimed by {sources}; remove all but one")

@@ -125,6 +125,12 @@ def _report_verify(invocation: Invocation, opcode: Opcode, result: Any) -> int:
     return 0 if all(ok and all(results) for ok, results in outcomes) else 1
 
 
+def _verify_disks(invocation: Invocation) -> int:
+    from ganeti.cli.verify_disks import verify_cluster_disks
+
+    return verify_cluster_disks(invocation)
+
+
 def _queue(invocation: Invocation) -> int:
     match invocation.arguments[0]:
         case "drain" | "undrain" as action:
@@ -191,6 +197,7 @@ COMMANDS = (
     Command("master-ping", "Tell by the exit code whether the master daemon answers.", run=_master_ping),
     Command("modify", prepare=_prepare_modify, report=_report_modify),
     Command("verify", run=_verify, report=_report_verify),
+    Command("verify-disks", run=_verify_disks),
     Command("redist-conf", options=(_YES_DO_IT,)),
     Command(
         "queue",

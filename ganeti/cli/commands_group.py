@@ -90,6 +90,12 @@ def _evacuate(invocation: Invocation) -> int:
     return evacuate_group(invocation)
 
 
+def _verify_disks(invocation: Invocation) -> int:
+    from ganeti.cli.verify_disks import verify_group_disks
+
+    return verify_group_disks(invocation)
+
+
 COMMANDS = (
     *list_commands(LIST, "group"),
     *tag_commands("nodegroup", "group"),
@@ -99,6 +105,7 @@ COMMANDS = (
         run=_assign,
     ),
     Command("evacuate", arguments=(Argument("GROUP", names="group"),), options=(TO,), run=_evacuate),
+    Command("verify-disks", run=_verify_disks),
     Command("modify", report=_report_modify),
     Command("rename", arguments=(Argument("OLD-NAME", names="group"), Argument("NEW-NAME")), run=_rename),
     Command(

@@ -184,6 +184,41 @@ def _console(invocation: Invocation) -> int:
     return run_console(invocation)
 
 
+_REPLACE_MODES = {
+    "_on_primary": "replace_on_primary",
+    "_on_secondary": "replace_on_secondary",
+    "_auto": "replace_auto",
+}
+
+
+def _replace_disks(invocation: Invocation) -> int:
+    from ganeti.cli.generic import full_opcode, submit_and_report
+
+    return submit_and_report(invocation, full_opcode(invocation))
+
+
+def _prepare_replace(invocation: Invocation, opcode: Opcode) -> Opcode:
+    """Exactly one of -p, -s, -a, -n and -I says what is replaced."""
+    found = dict(opcode)
+    modes = [mode for option, mode in _REPLACE_MODES.items() if invocation.option(option)]
+    modes += ["replace_new_secondary" for name in ("remote_node", "iallocator") if found.get(name)]
+    if len(modes) != 1:
+        raise _wrong("Exactly one of -p, -s, -a, -n NODE and -I ALLOCATOR must be given")
+    disks = invocation.option("_disks")
+    if disks is not None:
+        try:
+            found["disks"] = [int(index) for index in disks]
+        except ValueError:
+            raise _wrong("--disks takes indices joined by commas, such as 0,2") from None
+    return {**found, "mode": modes[0]}
+
+
+def _report_activate(invocation: Invocation, opcode: Opcode, result: Any) -> int:
+    for node, name, path in result:
+        invocation.print(f"{node}:{name}:{path}")
+    return 0
+
+
 def _change_group(invocation: Invocation) -> int:
     from ganeti.cli.moves import change_group
 
@@ -200,6 +235,19 @@ COMMANDS = (
     Command("modify", prepare=_prepare_modify, report=_report_modify),
     Command("migrate", prepare=_prepare_move),
     Command("failover", prepare=_prepare_failover),
+    Command(
+        "replace-disks",
+        arguments=(Argument("INSTANCE", names="instance"),),
+        options=(
+            Option(("-p", "--on-primary"), "_on_primary", "new data on the primary node"),
+            Option(("-s", "--on-secondary"), "_on_secondary", "new data on the secondary node"),
+            Option(("-a", "--auto"), "_auto", "new data where it was lost"),
+            Option(("--disks",), "_disks", "indices of the disks", "comma_list", metavar="N,..."),
+        ),
+        run=_replace_disks,
+        prepare=_prepare_replace,
+    ),
+    Command("activate-disks", report=_report_activate),
     Command(
         "change-group",
         arguments=(Argument("INSTANCE", names="instance"),),

@@ -265,10 +265,10 @@ class IStorageBackend(Interface):
 
 
 class IOpenState(Interface):
-    """Storage that knows whether a disk is open on a node."""
+    """Storage that knows whether a disk is open on a node; mirrored storage tells by its state."""
 
     def is_open(host: IHost, disk: Disk) -> bool:
-        """Whether it can be used here without opening it; of a mirrored disk also: with its mirror."""
+        """Whether it can be used here without opening it."""
 
 
 class ISyncing(Interface):

@@ -20,6 +20,7 @@ def allocator_jobs(
     early_release: bool = False,
     force_failover: bool = False,
     sequential: bool = False,
+    between_groups: bool = False,
 ) -> Jobs:
     """The jobs of an answer, unless some instance has to stay.
 
@@ -29,6 +30,7 @@ def allocator_jobs(
         early_release: old disks are given up before new ones are in step.
         force_failover: nothing is migrated live.
         sequential: one job after the other.
+        between_groups: mirrors may span two groups on the way (S2.3-017).
 
     Raises:
         OperationFailed: an instance cannot leave; none is moved then.
@@ -53,12 +55,14 @@ def allocator_jobs(
                     if name != "allow_failover"
                 }
             op = registry.decode(opcode)
-            ops.append(replace(op, early_release=True) if early_release and _has_release(op) else op)
+            ops.append(_adapted(op, early_release=early_release, between_groups=between_groups))
         if sequential and jobs:
             ops[0] = replace(ops[0], depends=AFTER_ANY_END)
         jobs.append(tuple(ops))
     return Jobs(jobs=tuple(jobs))
 
 
-def _has_release(op: OpCode) -> bool:
-    return "early_release" in op.__struct_fields__
+def _adapted(op: OpCode, **wanted: bool) -> OpCode:
+    """The opcode with those switches on that it has."""
+    known = {name: True for name, is_on in wanted.items() if is_on and name in op.__struct_fields__}
+    return replace(op, **known) if known else op

@@ -52,11 +52,13 @@ async def open_disks(
     uuid: InstanceId,
     *,
     ignore_secondaries: bool = False,
+    keep_on_failure: bool = False,
 ) -> tuple[OpenedDisk, ...]:
     """Open all disks of an instance: first on the secondaries, then on the primary.
 
     The configuration says `disks_active` before the first disk is touched, so that whoever comes
-    after a crash knows. On failure everything is closed again.
+    after a crash knows. On failure everything is closed again, unless they were open before and are to
+    stay so (`keep_on_failure`).
 
     Raises:
         OperationFailed: a disk cannot be opened.
@@ -69,7 +71,8 @@ async def open_disks(
         await _open_on_secondaries(nodes, feedback, cluster, instance, ignore=ignore_secondaries)
         return await _open_on_primary(nodes, cluster, instance)
     except GanetiError:
-        await close_disks(config, nodes, feedback, uuid)
+        if not keep_on_failure:
+            await close_disks(config, nodes, feedback, uuid)
         raise
 
 

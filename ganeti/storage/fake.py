@@ -53,6 +53,7 @@ class FakeStorage:
         capacity_mib: int = 64 * 1024 * 1024,
     ) -> None:
         self.name: str = template
+        self.is_stand_in = template != "fake"
         self.params: ParamTable = DISK.get(template, ParamTable(f"disk template {template}", ()))
         self.traits: TemplateTraits = traits
         self._shared_dir = shared_dir
@@ -91,11 +92,9 @@ class FakeStorage:
 
     def remove(self, host: IHost, disk: Disk) -> None:
         """Remove the file."""
-        self.close(host, disk)
-        try:
-            os.unlink(self._path(host, disk))
-        except FileNotFoundError:
-            return
+        for path in (self._mark(host, disk), self._path(host, disk)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def open(self, host: IHost, disk: Disk, *, on_primary: bool) -> OpenDisk:
         """Find the file, and remember until the next boot that it is open."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from zope.interface import implementer
 
 from ganeti.errors import BlockDeviceError, PrereqError
-from ganeti.interfaces import IHost, IOpenState, IStorageBackend, ISyncing
+from ganeti.interfaces import IHost, IStorageBackend, ISyncing
 from ganeti.model.calls.disks import OpenDisk, StorageSpace, SyncStatus
 from ganeti.model.disk import TRAITS, Disk, DiskTemplate, TemplateTraits
 from ganeti.model.filled import MirrorEnds
@@ -40,7 +40,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     """By node: a file that is there as long as the end is open."""
 
 
-@implementer(IStorageBackend, ISyncing, IOpenState)
+@implementer(IStorageBackend, ISyncing)
 class FakeMirror:
     """Pretends to mirror disks between two nodes.
 
@@ -53,6 +53,7 @@ class FakeMirror:
     name: str = DiskTemplate.DRBD.value
     params: ParamTable = DISK[DiskTemplate.DRBD]
     traits: TemplateTraits = TRAITS[DiskTemplate.DRBD]
+    is_stand_in = True
 
     def __init__(
         self, shared_dir: str, volumes: FakeStorage | None = None, *, rate_mib_s: float = 4096.0
@@ -159,23 +160,14 @@ class FakeMirror:
         with self._existing(host, disk) as model:
             model.attach(_ends(disk).local_node)
 
-    def is_open(self, host: IHost, disk: Disk) -> bool:
-        """Whether this end is open, reaches the other one, and has data of its own."""
-        status = self.sync_status(host, disk)
-        return status is not None and status.is_connected and self._is_attached(disk)
-
     # --- files
-
-    def _is_attached(self, disk: Disk) -> bool:
-        return self._load(disk).mirror.ends[_ends(disk).local_node].is_attached
 
     def _require_volumes(self, host: IHost, disk: Disk) -> None:
         for part in disk.children:
             if self._volumes.size_bytes(host, part) is None:
-                raise BlockDeviceError(
-                    f"{'/'.join(map(str, part.logical_id))} of {disk.iv_name or disk.uuid} is missing on node "
-                    f"{host.name or 'here'}"
-                )
+                volume = "/".join(map(str, part.logical_id))
+                where = f"node {host.name or 'here'}"
+                raise BlockDeviceError(f"{volume} of {disk.iv_name or disk.uuid} is missing on {where}")
 
     def _path(self, disk: Disk) -> str:
         return f"{self._directory}/{disk.uuid}.mirror"

@@ -109,6 +109,7 @@ def _group(spec: DiskSpec, reservations: Reservations) -> str:
     group = spec.vg or reservations.vg_name
     if not group:
         raise PrereqError(
-            f"disk {spec.index}: there is no volume group; 'gnt-cluster init --vg-name' sets one, or write vg="
+            f"disk {spec.index}: the cluster has no volume group (--vg-name of gnt-cluster init); "
+            "name one with vg="
         )
     return group

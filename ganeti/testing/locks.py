@@ -77,6 +77,14 @@ class RecordingLocks:
         """As the locks behind it."""
         return self._locks.pending()
 
+    def nodes_held(self) -> frozenset[str]:
+        """UUIDs of nodes that somebody has locked now."""
+        rows = (row for row in self.pending() if row["owner"])
+        kind = f"{LockLevel.NODE.prefix}/"
+        return frozenset(row["name"].removeprefix(kind) for row in rows if row["name"].startswith(kind)) - {
+            "[lockset]"
+        }
+
     def change_priority(self, owner: str, priority: int) -> bool:
         """As the locks behind it."""
         return self._locks.change_priority(owner, priority)

@@ -68,6 +68,10 @@ class FakeNodes:
         self.calls: list[Called] = []
         """Everything that reached a node, hanging ones included."""
 
+    def seconds(self) -> float:
+        """Time of all nodes; it stands still without a clock."""
+        return 0.0 if self._clock is None else self._clock.seconds()
+
     def answer(self, call: type[NodeCall[R]], value: R | Handler, *, node: NodeId | None = None) -> None:
         """Set what a function gives, on one node or (None) on all that have no answer of their own.
 

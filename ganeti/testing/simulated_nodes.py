@@ -19,12 +19,7 @@ from msgspec.structs import replace
 from ganeti.errors import BlockDeviceError, GanetiError, HypervisorError, InvalidOperatingSystem
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.disks import (
-    DiskAssemble,
-    DiskCreate,
-    DiskRemove,
     DiskShutdown,
-    DiskSizes,
-    OpenDisk,
 )
 from ganeti.model.calls.instances import (
     AcceptInstance,
@@ -58,15 +53,14 @@ from ganeti.model.calls.system import (
     VersionResult,
 )
 from ganeti.model.cluster import Cluster
-from ganeti.model.disk import TRAITS, Disk, Mirroring
 from ganeti.model.filled import FilledInstance, beparams_of
 from ganeti.model.ids import DiskId
 from ganeti.model.instance import AdminState
 from ganeti.model.node import Node
 from ganeti.testing.nodes import FakeNodes
+from ganeti.testing.simulated_disks import SimulatedDisks
 from ganeti.version import PROTOCOL_VERSION, RELEASE
 
-MIB = 1024 * 1024
 MEMORY_DOM0 = 1024
 
 
@@ -93,9 +87,10 @@ class SimulatedNodes:
         self.oses = oses
         self.running: dict[str, dict[str, RunningInstance]] = {}
         """By name of node and instance."""
-        self.data: dict[str, set[DiskId]] = {}
+        self.disks = SimulatedDisks(nodes, cluster)
+        self.data = self.disks.data
         """Disks that exist, by name of node; of external storage under the name `shared`."""
-        self.open: dict[str, set[DiskId]] = {}
+        self.open = self.disks.open
         """Disks that are open, by name of node."""
         self.installed: list[str] = []
         """Instances whose OS was installed, in order."""
@@ -122,6 +117,10 @@ class SimulatedNodes:
         failure = HypervisorError(error) if isinstance(error, str) else error
         self.nodes.answer(call, failure, node=None if node is None else node.uuid)
 
+    def answer_of(self, call: type[NodeCall[Any]]) -> Any:
+        """What answers a function of nodes that are well."""
+        return self._answers()[call]
+
     def repair_call(self, call: type[NodeCall[Any]]) -> None:
         """Let a function that was broken everywhere work again."""
         self.nodes.answer(call, self._answers()[call])
@@ -131,6 +130,11 @@ class SimulatedNodes:
         self.running.setdefault(node, {})[name] = RunningInstance(
             name=name, memory=memory, vcpus=1, state=state
         )
+
+    def cut_power(self, node: str) -> None:
+        """Let a node forget what runs and what is open; it still answers."""
+        self.running.pop(node, None)
+        self.disks.cut_power(node)
 
     def stop(self, node: str, name: str) -> None:
         """Let an instance be gone."""
@@ -142,7 +146,7 @@ class SimulatedNodes:
 
     def opened(self, disk: DiskId) -> set[str]:
         """Names of nodes on which a disk is open."""
-        return {node for node, disks in self.open.items() if disk in disks}
+        return self.disks.opened(disk)
 
     def stored(self, disk: DiskId) -> set[str]:
         """Where the data of a disk is."""
@@ -150,12 +154,6 @@ class SimulatedNodes:
 
     def _populate(self, cluster: Cluster) -> None:
         for instance in cluster.instances.values():
-            for disk in cluster.disks_of(instance):
-                for uuid in disk.nodes or (instance.primary_node,):
-                    name = cluster.nodes[uuid].name
-                    self.data.setdefault(_place(disk, name), set()).add(disk.uuid)
-                    if instance.disks_active:
-                        self.open.setdefault(name, set()).add(disk.uuid)
             if instance.admin_state is AdminState.UP:
                 memory = beparams_of(cluster.settings, instance.beparams).maxmem
                 self.run(cluster.nodes[instance.primary_node].name, instance.name, memory=memory)
@@ -185,11 +183,8 @@ class SimulatedNodes:
             MigrationCancel: None,
             FinalizeMigrationSource: self._finish_source,
             FinalizeMigrationTarget: self._finish_target,
-            DiskCreate: self._create,
-            DiskRemove: self._remove,
-            DiskAssemble: self._assemble,
             DiskShutdown: self._close,
-            DiskSizes: lambda node, call: tuple(self._size(node, disk) for disk in call.disks),
+            **self.disks.answers(),
             OsValidate: self._validate_os,
             InstanceOsAdd: self._install,
         }
@@ -257,7 +252,7 @@ class SimulatedNodes:
     # --- instances
 
     def _need_open(self, node: Node, instance: FilledInstance) -> None:
-        closed = [disk for disk in instance.disks if disk.uuid not in self.open.get(node.name, set())]
+        closed = [disk for disk in instance.disks if not self.disks.is_usable(node.name, disk)]
         if closed:
             raise HypervisorError(f"{closed[0].iv_name} of {instance.name} is not open on {node.name}")
 
@@ -321,43 +316,14 @@ class SimulatedNodes:
         found = self.running[node.name]
         found[name] = replace(found[name], state=state)
 
-    # --- disks
-
-    def _create(self, node: Node, call: DiskCreate) -> None:
-        data = self.data.setdefault(_place(call.disk, node.name), set())
-        if call.disk.uuid in data:
-            raise BlockDeviceError(f"disk {call.disk.iv_name} exists on {node.name} already")
-        data.add(call.disk.uuid)
-
-    def _remove(self, node: Node, call: DiskRemove) -> None:
-        if call.disk.uuid in self.open.get(node.name, set()):
-            raise BlockDeviceError(f"disk {call.disk.iv_name} is in use on {node.name}")
-        self.data.setdefault(_place(call.disk, node.name), set()).discard(call.disk.uuid)
-
-    def _assemble(self, node: Node, call: DiskAssemble) -> OpenDisk:
-        if call.disk.uuid not in self.data.get(_place(call.disk, node.name), set()):
-            raise BlockDeviceError(f"disk {call.disk.iv_name} is missing on {node.name}")
-        self.open.setdefault(node.name, set()).add(call.disk.uuid)
-        return OpenDisk(path=f"/dev/{call.disk.uuid}", size=call.disk.size)
-
     def _close(self, node: Node, call: DiskShutdown) -> None:
         if call.instance and self._is_used(node, call.instance):
             raise BlockDeviceError(f"{call.instance} runs on {node.name} and uses {call.disk.iv_name}")
-        self.open.setdefault(node.name, set()).discard(call.disk.uuid)
+        self.disks.close(node, call)
 
     def _is_used(self, node: Node, name: str) -> bool:
         found = self.running.get(node.name, {}).get(name)
         return found is not None and found.state is not RunState.MIGRATED_AWAY
-
-    def _size(self, node: Node, disk: Disk) -> int | None:
-        exists = disk.uuid in self.data.get(_place(disk, node.name), set())
-        return disk.size * MIB if exists else None
-
-
-def _place(disk: Disk, node: str) -> str:
-    traits = TRAITS.get(disk.dev_type)
-    is_shared = traits is not None and traits.mirroring is Mirroring.EXTERNAL
-    return "shared" if is_shared else node
 
 
 def _os(name: str) -> OsStatus:

@@ -20,7 +20,7 @@ import msgspec
 from zope.interface.verify import verifyObject
 
 from ganeti.errors import BlockDeviceError, ParameterError, PrereqError
-from ganeti.interfaces import IHost, IOpenState, IStorageBackend, ISyncing
+from ganeti.interfaces import IHost, IStorageBackend, ISyncing
 from ganeti.model.calls.disks import LocalData, SyncStatus
 from ganeti.model.disk import Disk, Mirroring
 from ganeti.model.filled import mirror_ends
@@ -360,7 +360,6 @@ class MirrorBehaviours(StorageDataBehaviours):
     def test_interfaces(self) -> None:
         """It provides what mirrored storage promises beside the usual."""
         self.assertTrue(verifyObject(ISyncing, self.storage))
-        self.assertTrue(verifyObject(IOpenState, self.storage))
 
     def test_needs_secondary(self) -> None:
         """A mirrored disk is not laid out on a single node."""
@@ -431,11 +430,9 @@ class MirrorBehaviours(StorageDataBehaviours):
         self.storage.disconnect(self.hosts[0], first)
         alone = self.status(first, 0)
         self.assertTrue(alone.is_degraded and not alone.is_connected)
-        self.assertFalse(self.storage.is_open(self.hosts[0], first))
         self.storage.connect(self.hosts[0], first, two_primaries=False)
         self.pass_time(3600)
         self.assertFalse(self.status(first, 0).is_degraded)
-        self.assertTrue(self.storage.is_open(self.hosts[0], first))
 
     def test_new_data_on_one_end(self) -> None:
         """What an end stands on can be replaced while the other end has the data; all is copied then."""

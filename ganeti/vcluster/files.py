@@ -19,9 +19,25 @@ def write_files(layout: Layout) -> None:
     """Make the directories of all nodes and everything in them that no daemon writes."""
     os.makedirs(layout.shared_dir, exist_ok=True)
     os.makedirs(layout.file_dir, exist_ok=True)
+    if layout.fake_templates:
+        os.makedirs(f"{layout.plugin_dir}/storage", exist_ok=True)
+        _write(f"{layout.plugin_dir}/storage/pretended.py", _storage_plugins(layout))
     hosts = _hosts(layout)
     for node in layout.nodes:
         _write_node(layout, node, hosts)
+
+
+def _storage_plugins(layout: Layout) -> str:
+    return (
+        '"""Disk templates plain and drbd, pretended, with the rules of the real ones."""\n'
+        "\n"
+        "from ganeti.model.disk import TRAITS\n"
+        "from ganeti.storage.fake import FakeStorage\n"
+        "from ganeti.storage.fake_mirror import FakeMirror\n"
+        "\n"
+        'plain = FakeStorage("plain", TRAITS["plain"])\n'
+        f"drbd = FakeMirror({layout.directory + '/mirrors'!r}, plain)\n"
+    )
 
 
 def _hosts(layout: Layout) -> str:

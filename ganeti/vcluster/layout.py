@@ -63,6 +63,17 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return os.path.join(self.directory, "shared")
 
     @property
+    def plugin_dir(self) -> str:
+        """Plugins of this cluster only: fake storage where there is no real one."""
+        return os.path.join(self.directory, "plugins")
+
+    @property
+    def fake_templates(self) -> tuple[str, ...]:
+        """Enabled disk templates whose disks are only pretended, as guests are that need none."""
+        fakes = ("plain", "drbd") if self.hypervisor == "fake" else ()
+        return tuple(template for template in fakes if template in self.disk_templates)
+
+    @property
     def file_dir(self) -> str:
         """File storage: a setting of the cluster, so the same name on all nodes."""
         return os.path.join(self.directory, "file-storage")

@@ -13,6 +13,7 @@ import msgspec
 from ganeti.daemons import control
 from ganeti.daemons.bootstrap import DAEMONS
 from ganeti.daemons.options import ROOT_VARIABLE
+from ganeti.plugins import ADMIN_PATH_VARIABLE
 from ganeti.vcluster import netns
 from ganeti.vcluster.files import checkout
 from ganeti.vcluster.layout import Layout, VirtualNode
@@ -42,6 +43,9 @@ def environment(layout: Layout, node: VirtualNode) -> dict[str, str]:
     }
     if layout.accelerator:
         known["GANETI_ACCEL"] = layout.accelerator
+    if layout.fake_templates:
+        others = known.get(ADMIN_PATH_VARIABLE)
+        known[ADMIN_PATH_VARIABLE] = os.pathsep.join([*([others] if others else []), layout.plugin_dir])
     return {
         **known,
         MARK: layout.root(node),

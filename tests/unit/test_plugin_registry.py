@@ -120,6 +120,14 @@ class DropInTests(DiscoveryCase):
         self.assertIn("iallocators.acme_one", found.problems[0])
         self.assertIn("iallocators.acme_two", found.problems[0])
 
+    def test_stand_in(self) -> None:
+        """One that says that it stands in for others takes the place of the one of the same name."""
+        self.write("acme_one", ALLOCATOR.format(name="twin"))
+        self.write("acme_two", ALLOCATOR.format(name="twin") + "    picky.is_stand_in = True\n")
+        found = discover()
+        self.assertEqual(type(found.iallocators["twin"]).__module__, "ganeti.plugins.iallocators.acme_two")
+        self.assertEqual(found.problems, ())
+
     def test_same_object_twice(self) -> None:
         """An object under two names, or imported into a second module, is one plugin."""
         self.write("acme_first", ALLOCATOR.format(name="single") + "\n    again = picky\n")

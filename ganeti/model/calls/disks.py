@@ -67,7 +67,8 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...] = ()
     """Names of its parts that are not there: `xenvg/web1.disk0_data`."""
     is_open: bool = False
-    """Can be used as it is; a mirrored disk also reaches its other end."""
+    is_connected: bool | None = None
+    """Whether this end of a mirrored disk reaches the other one; None: the disk is not mirrored."""
 
 
 class DiskCreate(NodeCall[None], frozen=True, kw_only=True, tag="blockdev_create"):

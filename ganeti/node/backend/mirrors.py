@@ -81,13 +81,17 @@ def blockdev_rename(call: DiskRename, node: NodeWorld) -> None:
 
 def _found(node: NodeWorld, disk: Disk) -> DiskState:
     try:
-        plugin = storage_named(node, disk.dev_type)
+        plugin: Any = storage_named(node, disk.dev_type)
         missing = tuple(
             disk_name(part)
             for part in disk.walk()
             if storage_named(node, part.dev_type).size_bytes(node.host, part) is None
         )
-        is_open = not IOpenState.providedBy(plugin) or plugin.is_open(node.host, disk)  # type: ignore[attr-defined]
+        if ISyncing.providedBy(plugin):
+            status: SyncStatus | None = plugin.sync_status(node.host, disk)
+            is_connected = status is not None and status.is_connected
+            return DiskState(missing=missing, is_open=status is not None, is_connected=is_connected)
+        is_open = not IOpenState.providedBy(plugin) or plugin.is_open(node.host, disk)
     except GanetiError:
         return DiskState(missing=(disk_name(disk),))
     return DiskState(missing=missing, is_open=is_open and not missing)

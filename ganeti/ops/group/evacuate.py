@@ -79,6 +79,7 @@ class EvacuateGroupOperation(GroupOperation[EvacuateGroup, Solution, Jobs]):
             early_release=op.early_release,
             force_failover=op.force_failover,
             sequential=op.sequential,
+            between_groups=True,
         )
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:

@@ -69,7 +69,7 @@ class ChangeInstanceGroupOperation(InstanceOperation[ChangeInstanceGroup, Soluti
 
     async def run(self, ctx: Context, facts: Solution) -> Jobs:
         """The jobs."""
-        return allocator_jobs(facts, ctx.feedback, early_release=self.op.early_release)
+        return allocator_jobs(facts, ctx.feedback, early_release=self.op.early_release, between_groups=True)
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """The instance, and the groups that were asked for."""

@@ -42,6 +42,7 @@ from ganeti.ops.instance.create_steps import (
     install_os,
     make_real,
     reserve,
+    sync_disks,
 )
 from ganeti.ops.instance.device_specs import RawDevice, own_nicparams
 from ganeti.ops.instance.startup import start_on_primary
@@ -286,6 +287,7 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         await reserve(ctx, birth)
         try:
             await create_disks(ctx, birth.uuid)
+            await sync_disks(ctx, birth.uuid, wait=self.op.wait_for_sync)
         except OperationFailed:
             await forget(ctx, birth.uuid)
             raise

@@ -24,6 +24,7 @@ from ganeti.ops.base import Context
 from ganeti.ops.instance.create_checks import CreateWish
 from ganeti.ops.instance.device_specs import built_nic
 from ganeti.ops.instance.remove import remove_disks
+from ganeti.ops.mirrors import is_mirrored, wait_for_sync
 from ganeti.ops.steps import attempt, close_disks, open_disks
 
 VNC_USERS = ("kvm", "xen-hvm")
@@ -155,6 +156,25 @@ async def create_disks(ctx: Context, uuid: InstanceId) -> None:
     except GanetiError as error:
         await remove_disks(ctx, uuid)
         raise OperationFailed(f"cannot create the disks of {instance.name}: {error}") from error
+
+
+async def sync_disks(ctx: Context, uuid: InstanceId, *, wait: bool) -> None:
+    """Wait until mirrored disks are in step, or only make sure that they are on the way to it.
+
+    Raises:
+        OperationFailed: they are not; all disks are removed again.
+    """
+    if not is_mirrored(ctx.cluster, ctx.cluster.instances[uuid]):
+        return
+    ctx.feedback.info("* checking mirrors status")
+    try:
+        await open_disks(ctx.config, ctx.nodes, ctx.feedback, uuid)
+        await wait_for_sync(ctx, uuid, only_look=not wait)
+    except GanetiError as error:
+        await remove_disks(ctx, uuid)
+        name = ctx.cluster.instances[uuid].name
+        raise OperationFailed(f"there are degraded disks for instance {name}: {error}") from error
+    await close_disks(ctx.config, ctx.nodes, ctx.feedback, uuid)
 
 
 async def _create_disk(ctx: Context, cluster: Cluster, instance: Instance, disk: Disk) -> None:

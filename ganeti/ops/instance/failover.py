@@ -22,6 +22,7 @@ from ganeti.ops.instance.moving import MoveOpCode, MoveOperation
 from ganeti.ops.instance.shutdown import stop_on_primary
 from ganeti.ops.instance.startup import start_on_primary
 from ganeti.ops.kinds import SECONDS
+from ganeti.ops.mirrors import is_mirrored, require_in_step
 from ganeti.ops.steps import capacity_of, missing_bridges
 
 
@@ -108,6 +109,14 @@ class FailoverInstanceOperation(MoveOperation[FailoverInstance, FailoverFacts]):
         return HookNodes(pre=pre, post=everywhere)
 
 
+async def _check_consistency(ctx: Context, uuid: InstanceId, target: NodeId) -> None:
+    """Mirrored data must be the newest where the instance is to start."""
+    if not is_mirrored(ctx.cluster, ctx.cluster.instances[uuid]):
+        return
+    ctx.feedback.info("* checking disk consistency between source and target")
+    await require_in_step(ctx, uuid, target)
+
+
 async def fail_over(
     ctx: Context,
     uuid: InstanceId,
@@ -125,6 +134,8 @@ async def fail_over(
     cluster = ctx.cluster
     instance = cluster.instances[uuid]
     source, destination = cluster.nodes[instance.primary_node], cluster.nodes[target]
+    if instance.disks_active and not (source.offline or ignore_consistency):
+        await _check_consistency(ctx, uuid, target)
     if source.offline:
         ctx.feedback.info(f"* node {source.name} is marked offline: nothing is stopped there")
     else:

@@ -26,6 +26,7 @@ from ganeti.model.ids import InstanceId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.node import Node
 from ganeti.ops.base import Context
+from ganeti.ops.mirrors import connect_mirrors, is_mirrored, require_in_step, step_back
 from ganeti.ops.steps import attempt
 
 POLL_S = 1.0
@@ -70,6 +71,8 @@ class Migration:
             self.ctx.nodes.call(self.source, MigrationInfo(instance=self.filled)),
             f"cannot find out how {name} was started on {self.source.name}",
         )
+        if self._is_mirrored:
+            await require_in_step(self.ctx, self.instance.uuid, self.target.uuid)
         try:
             await self._prepare_and_send(info)
             await self._follow()
@@ -104,6 +107,9 @@ class Migration:
 
     async def _open_on_target(self) -> None:
         cluster = self.ctx.cluster
+        if self._is_mirrored:
+            self.ctx.feedback.info("* changing disks into dual-master mode")
+            await connect_mirrors(self.ctx, self.instance.uuid, two_primaries=True)
         for index, disk in enumerate(cluster.disks_of(self.instance)):
             await attempt(
                 self.ctx.nodes.call(
@@ -159,7 +165,7 @@ class Migration:
                 await self.ctx.nodes.call(node, call)
             except GanetiError as error:
                 self.ctx.feedback.warning(f"cannot undo the migration on {node.name}: {error}")
-        await self._close_on(self.target)
+        await leave_node(self.ctx, self.instance.uuid, self.target.uuid)
 
     async def _finish(self, info: str) -> None:
         """Let it run on the target, record that, and clear the source away."""
@@ -181,12 +187,33 @@ class Migration:
             partial(set_primary, uuid=self.instance.uuid, node=self.target.uuid),
             reason=f"{name} was migrated to {self.target.name}",
         )
-        await self._close_on(self.source)
+        await leave_node(self.ctx, self.instance.uuid, self.source.uuid)
         self.ctx.feedback.info("* done")
 
-    async def _close_on(self, node: Node) -> None:
-        """Close the disks on a node on which the instance does not run."""
-        await close_on_node(self.ctx, self.instance.uuid, node.uuid)
+    @property
+    def _is_mirrored(self) -> bool:
+        return is_mirrored(self.ctx.cluster, self.instance)
+
+
+async def leave_node(ctx: Context, uuid: InstanceId, node: NodeId) -> None:
+    """End the use of the disks on a node on which the instance does not run (any more).
+
+    A mirrored disk stays open there, as secondary. Failures are reported.
+    """
+    cluster = ctx.cluster
+    instance = cluster.instances[uuid]
+    if not is_mirrored(cluster, instance):
+        await close_on_node(ctx, uuid, node)
+        return
+    if cluster.nodes[node].offline:
+        return
+    ctx.feedback.info("* changing disks into single-master mode")
+    try:
+        await step_back(ctx, uuid)
+    except GanetiError as error:
+        ctx.feedback.warning(
+            str(error), hint=f"'gnt-instance activate-disks {instance.name}' brings the mirror in order"
+        )
 
 
 async def close_on_node(ctx: Context, uuid: InstanceId, node: NodeId) -> None:

@@ -29,8 +29,9 @@ from ganeti.ops.instance.common import (
     require_online,
 )
 from ganeti.ops.instance.failover import fail_over
-from ganeti.ops.instance.live_migration import Migration, close_on_node
+from ganeti.ops.instance.live_migration import Migration, leave_node
 from ganeti.ops.instance.moving import MoveOpCode, MoveOperation
+from ganeti.ops.mirrors import is_mirrored
 from ganeti.ops.steps import capacity_of, missing_bridges, running_on, where_running
 
 
@@ -204,18 +205,23 @@ async def _settle_on(ctx: Context, instance: Instance, owner: NodeId, waiting: l
     await ctx.nodes.call(
         ctx.cluster.nodes[owner], FinalizeMigrationSource(instance=filled, success=False, live=True)
     )
+    # The ends of a mirror can only be told their roles when it is recorded where the instance runs.
+    is_pair = is_mirrored(ctx.cluster, instance)
     for node in waiting:
         await ctx.nodes.call(
             ctx.cluster.nodes[node], FinalizeMigrationTarget(instance=filled, info="", success=False)
         )
-        await close_on_node(ctx, instance.uuid, node)
+        if not is_pair:
+            await leave_node(ctx, instance.uuid, node)
     name = ctx.cluster.nodes[owner].name
     if owner == instance.primary_node:
         ctx.feedback.info(f"* instance confirmed to be running on its primary node {name}")
+        if is_pair:
+            await leave_node(ctx, instance.uuid, owner)
         return
     ctx.feedback.info(f"* instance runs on {name}: updating the configuration")
     await ctx.config.update(
         partial(set_primary, uuid=instance.uuid, node=owner),
         reason=f"{instance.name} was found on {name}",
     )
-    await close_on_node(ctx, instance.uuid, instance.primary_node)
+    await leave_node(ctx, instance.uuid, instance.primary_node)

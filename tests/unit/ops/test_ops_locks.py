@@ -188,6 +188,26 @@ class InstanceLocksTests(SynchronousTestCase):
         uuid = world().instance("shared").uuid
         self.check(instance("shared"), "OP_INSTANCE_SHUTDOWN", instance_name="mirrored", instance_uuid=uuid)
 
+    def test_disks(self) -> None:
+        """The instance and its nodes."""
+        expected = {**instance("mirrored"), "node": ("E", {NODE1, NODE2})}
+        for op_id in ("OP_INSTANCE_ACTIVATE_DISKS", "OP_INSTANCE_DEACTIVATE_DISKS"):
+            self.check(expected, op_id, instance_name="mirrored")
+
+    def test_replace_disks(self) -> None:
+        """The instance and its nodes; also a new one, or its group's nodes where an allocator chooses."""
+        op_id, mirrored = "OP_INSTANCE_REPLACE_DISKS", instance("mirrored")
+        more: dict[str, Any] = {"instance_name": "mirrored", "mode": "replace_on_primary"}
+        self.check({**mirrored, **nodes(NODE1, NODE2)}, op_id, **more)
+        more["mode"] = "replace_new_secondary"
+        self.check({**mirrored, **nodes(NODE1, NODE2, NODE3)}, op_id, remote_node="node3", **more)
+        self.check(
+            {**mirrored, "nodegroup": ("S", {GROUP}), **nodes(NODE1, NODE2, NODE3)},
+            op_id,
+            iallocator="hail",
+            **more,
+        )
+
     def test_unknown(self) -> None:
         """An instance that does not exist is refused at once, by every operation on one."""
         for operation in REGISTRY:
@@ -195,6 +215,7 @@ class InstanceLocksTests(SynchronousTestCase):
             if "instance_name" not in fields or operation.opcode.op_id() == "OP_INSTANCE_CREATE":
                 continue
             more = {"reboot_type": "hard"} if "reboot_type" in fields else {}
+            more |= {"mode": "replace_auto"} if "between_groups" in fields else {}
             with self.assertRaisesRegex(PrereqError, "instance 'nobody' is not known"):
                 plan(operation.opcode.op_id(), instance_name="nobody", **more)
 
@@ -255,6 +276,18 @@ class OtherLocksTests(SynchronousTestCase):
                 "node": ("S", {NODE1, NODE3, node_id(4)}),
             },
         )
+
+    def test_verify_disks(self) -> None:
+        """The group with its instances and nodes, shared; not strictly, those that are free."""
+        for letter, is_strict in (("S", True), ("So", False)):
+            expected = {
+                "instance": (letter, {f"{name}.example.com" for name in ("mirrored", "shared", "local")}),
+                "nodegroup": ("S", {GROUP}),
+                "node": (letter, {NODE1, NODE2, NODE3}),
+            }
+            self.check(expected, "OP_GROUP_VERIFY_DISKS", group_name="default", is_strict=is_strict)
+        self.check({"nodegroup": ("S", "all")}, "OP_CLUSTER_VERIFY_DISKS")
+        self.check({"nodegroup": ("S", {GROUP})}, "OP_CLUSTER_VERIFY_DISKS", group_name="default")
 
     def test_nothing(self) -> None:
         """Readers and generators of jobs take no locks."""

@@ -59,6 +59,7 @@ OUR_OWN = {
     "OP_NODE_ADD": frozenset({"node_uuid"}),
     "OP_QUERY": frozenset({"cached"}),
     "OP_INSTANCE_CREATE": frozenset({"target_groups"}),
+    "OP_INSTANCE_REPLACE_DISKS": frozenset({"between_groups"}),
 }
 """Parameters that only we have; all are optional, so that older clients still work (SX-001)."""
 
