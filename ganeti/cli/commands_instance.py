@@ -225,10 +225,17 @@ def _change_group(invocation: Invocation) -> int:
     return change_group(invocation)
 
 
+def _batch_create(invocation: Invocation) -> int:
+    from ganeti.cli.batch_create import batch_create
+
+    return batch_create(invocation)
+
+
 COMMANDS = (
     *list_commands(LIST, "instance", names_variable="GNT_INSTANCE_LIST"),
     *tag_commands("instance"),
     Command("add", options=_ADD_OPTIONS, prepare=_prepare_add),
+    Command("batch-create", arguments=(Argument("FILE"),), run=_batch_create),
     Command("startup", arguments=ARGUMENTS, options=OPTIONS, run=_run_selected),
     Command("shutdown", arguments=ARGUMENTS, options=OPTIONS, run=_run_selected),
     Command("reboot", arguments=ARGUMENTS, options=OPTIONS, run=_run_selected),

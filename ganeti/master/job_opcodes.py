@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 from msgspec.structs import replace
@@ -73,9 +73,11 @@ def stored(op: OpCode) -> QueuedOp:
 
 
 def without_secrets(op: OpCode) -> OpCode:
-    """The opcode as it may be written down."""
-    names = _secret_names(type(op))
-    return replace(op, **{name: _redacted(getattr(op, name)) for name in names}) if names else op
+    """The opcode as it may be written down; also without the secrets of opcodes among its parameters."""
+    changes = {name: _redacted(getattr(op, name)) for name in _secret_names(type(op))}
+    for name, inner in _inner_opcodes(op):
+        changes[name] = tuple(without_secrets(one) for one in inner)
+    return replace(op, **changes) if changes else op
 
 
 def restored(registry: Registry, job: Job) -> tuple[OpCode | GanetiError, ...]:
@@ -101,13 +103,27 @@ def summary_of(op: OpCode | GanetiError, queued: QueuedOp) -> str:
 def _restored_one(registry: Registry, queued: QueuedOp) -> OpCode | GanetiError:
     op = _decoded(registry, queued)
     if isinstance(op, OpCode):
-        lost = [name for name in _secret_names(type(op)) if _has_redacted(getattr(op, name))]
+        lost = list(_lost_secrets(op))
         if lost:
             return PrereqError(
                 f"the secret {lost[0]!r} was forgotten when the master daemon was restarted before this "
                 "job began; submit the job again"
             )
     return op
+
+
+def _lost_secrets(op: OpCode) -> Iterator[str]:
+    """Names of the secrets that an opcode had, with those of opcodes among its parameters."""
+    yield from (name for name in _secret_names(type(op)) if _has_redacted(getattr(op, name)))
+    for _, inner in _inner_opcodes(op):
+        for one in inner:
+            yield from _lost_secrets(one)
+
+
+def _inner_opcodes(op: OpCode) -> list[tuple[str, tuple[OpCode, ...]]]:
+    """Parameters that are lists of opcodes, with these."""
+    found = ((name, getattr(op, name)) for name in _list_names(type(op)))
+    return [(name, value) for name, value in found if value and all(isinstance(one, OpCode) for one in value)]
 
 
 def _decoded(registry: Registry, queued: QueuedOp) -> OpCode | GanetiError:
@@ -124,6 +140,17 @@ def _depends(depends: Depends | None, index: int, batch: Mapping[int, JobId] | N
 @cache
 def _secret_names(cls: type[OpCode]) -> tuple[str, ...]:
     return tuple(field.name for field, param in parameters(cls) if param is not None and param.secret)
+
+
+@cache
+def _list_names(cls: type[OpCode]) -> tuple[str, ...]:
+    """Parameters that may be lists of opcodes."""
+    hints = get_type_hints(cls)
+    return tuple(name for name, hint in hints.items() if any(_is_opcode(one) for one in get_args(hint)))
+
+
+def _is_opcode(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, OpCode)
 
 
 def _redacted(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from ganeti.errors import ErrorCode, GanetiError, OperationFailed, PrereqError
+from ganeti.interfaces import Plugins
 from ganeti.logic.hooks_env import text
 from ganeti.logic.instance_changes import set_admin_state
 from ganeti.logic.node_figures import free_space, storage_units
@@ -183,7 +184,7 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         name = normalised_name(self.op.instance_name)
         refuse_existing(cluster, name)
         add = {LockLevel.INSTANCE: frozenset([name])}
-        given = self._given_nodes(cluster)
+        given = given_nodes(self.op, cluster)
         if given:
             nodes = exclusive(given)
             groups = shared(cluster.nodes[node].group for node in given)
@@ -206,12 +207,12 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
     async def gather(self, ctx: Context) -> CreateFacts:
         """Everything filled in, a place for it, and what the nodes say to it."""
         cluster = ctx.cluster
-        self._check_arguments()
-        wish = self._wish(ctx)
+        check_arguments(self.op)
+        wish = wish_of(self.op, cluster, ctx.plugins)
         wish = with_address(wish, await self._check_name(ctx, wish))
         groups = wanted_groups(cluster, self.op.group_name, self.op.target_groups)
         facts = await self._settle(ctx, wish, groups)
-        if self._shortage(cluster, facts) is not None and not self._given_nodes(cluster):
+        if self._shortage(cluster, facts) is not None and not given_nodes(self.op, cluster):
             # What was known of those nodes when they were chosen was wrong, and is forgotten now.
             facts = await self._settle(ctx, wish, groups)
         self._chosen = facts.nodes
@@ -221,7 +222,7 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
     async def _settle(self, ctx: Context, wish: CreateWish, groups: tuple[GroupId, ...]) -> CreateFacts:
         """A place, and what its nodes say now."""
         cluster = ctx.cluster
-        nodes = self._given_nodes(cluster) or await choose_nodes(
+        nodes = given_nodes(self.op, cluster) or await choose_nodes(
             ctx,
             wish,
             groups,
@@ -334,50 +335,13 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         found = cluster.instances.by_key(normalised_name(self.op.instance_name))
         if found is not None:
             return hook_nodes(cluster, found)
-        chosen = self._chosen or self._given_nodes(cluster)
+        chosen = self._chosen or given_nodes(self.op, cluster)
         known = dict.fromkeys((cluster.settings.master_node, *chosen))
         return HookNodes(pre=tuple(known), post=tuple(known))
 
     @property
     def _starts(self) -> bool:
         return self.op.start and not self.op.no_install
-
-    def _given_nodes(self, cluster: Cluster) -> tuple[NodeId, ...]:
-        primary = self.op.pnode_uuid or self.op.pnode
-        if primary is None:
-            return ()
-        secondary = self.op.snode_uuid or self.op.snode
-        nodes = (cluster.node(primary).uuid,)
-        return nodes if secondary is None else (*nodes, cluster.node(secondary).uuid)
-
-    def _check_arguments(self) -> None:
-        op = self.op
-        if op.iallocator is not None and (op.pnode or op.pnode_uuid):
-            raise PrereqError("give either a node or an allocator, not both")
-        if op.ip_check and not op.name_check:
-            raise PrereqError("the check of the address (ip_check) needs the check of the name (name_check)")
-        if not op.os_type and not op.no_install and op.disks:
-            raise PrereqError("no OS given; choose one with -o, or give --no-install")
-
-    def _wish(self, ctx: Context) -> CreateWish:
-        op = self.op
-        if op.os_type and op.os_type.partition("+")[0] in ctx.cluster.settings.blacklisted_os:
-            raise PrereqError(f"OS {op.os_type} is blacklisted in this cluster", code=ErrorCode.STATE)
-        return complete(
-            ctx.cluster,
-            ctx.plugins,
-            name=op.instance_name,
-            hypervisor=op.hypervisor,
-            template=op.disk_template,
-            os=op.os_type or "",
-            hvparams=op.hvparams,
-            beparams=op.beparams,
-            disks=op.disks,
-            nics=op.nics,
-            tags=op.tags,
-            file_driver=op.file_driver,
-            file_storage_dir=op.file_storage_dir,
-        )
 
     async def _check_name(self, ctx: Context, wish: CreateWish) -> str | None:
         if not self.op.name_check:
@@ -487,3 +451,52 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
 
     def _names(self, cluster: Cluster, facts: CreateFacts) -> list[str]:
         return [cluster.nodes[node].name for node in facts.nodes]
+
+
+def given_nodes(op: CreateInstance, cluster: Cluster) -> tuple[NodeId, ...]:
+    """The nodes that an opcode names, primary first; none: an allocator chooses."""
+    primary = op.pnode_uuid or op.pnode
+    if primary is None:
+        return ()
+    secondary = op.snode_uuid or op.snode
+    nodes = (cluster.node(primary).uuid,)
+    return nodes if secondary is None else (*nodes, cluster.node(secondary).uuid)
+
+
+def check_arguments(op: CreateInstance) -> None:
+    """Refuse parameters that contradict each other.
+
+    Raises:
+        PrereqError: which ones.
+    """
+    if op.iallocator is not None and (op.pnode or op.pnode_uuid):
+        raise PrereqError("give either a node or an allocator, not both")
+    if op.ip_check and not op.name_check:
+        raise PrereqError("the check of the address (ip_check) needs the check of the name (name_check)")
+    if not op.os_type and not op.no_install and op.disks:
+        raise PrereqError("no OS given; choose one with -o, or give --no-install")
+
+
+def wish_of(op: CreateInstance, cluster: Cluster, plugins: Plugins) -> CreateWish:
+    """What an opcode asks for, with every default filled in.
+
+    Raises:
+        PrereqError: what cannot be.
+    """
+    if op.os_type and op.os_type.partition("+")[0] in cluster.settings.blacklisted_os:
+        raise PrereqError(f"OS {op.os_type} is blacklisted in this cluster", code=ErrorCode.STATE)
+    return complete(
+        cluster,
+        plugins,
+        name=op.instance_name,
+        hypervisor=op.hypervisor,
+        template=op.disk_template,
+        os=op.os_type or "",
+        hvparams=op.hvparams,
+        beparams=op.beparams,
+        disks=op.disks,
+        nics=op.nics,
+        tags=op.tags,
+        file_driver=op.file_driver,
+        file_storage_dir=op.file_storage_dir,
+    )
