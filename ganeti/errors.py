@@ -292,6 +292,12 @@ class FunctionAborted(NodeError):
     reason_code = "aborted"
 
 
+class NonsenseReported(NodeError):
+    """What the node says of itself cannot be true; nothing of it counts."""
+
+    reason_code = "nonsense"
+
+
 class FunctionFailed(NodeError):
     """A mistake in a node function; the reference id finds it in the node's log."""
 

@@ -199,7 +199,7 @@ class Allocation:
         }
         silent = [node.name for node in asked if node.uuid not in reports]
         if silent:
-            self.log.warn("placing without {nodes}, which did not answer", nodes=", ".join(silent))
+            self.log.warn("placing without {nodes}, which gave no sensible answer", nodes=", ".join(silent))
         return ClusterView(
             cluster=cluster,
             facts={node: report.info for node, report in reports.items()},

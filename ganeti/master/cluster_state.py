@@ -18,9 +18,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ganeti.errors import NodeTimeout, NodeUnreachable
+from ganeti.errors import NodeTimeout, NodeUnreachable, NonsenseReported
 from ganeti.interfaces import IClock, IClusterState, IConfig, INodes
 from ganeti.logic.node_figures import storage_units
+from ganeti.logic.plausible import report_nonsense
 from ganeti.logic.state_cache import StateCache
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.instances import AllInstancesInfo, InstanceInfo
@@ -43,6 +44,8 @@ FRESH_S = 30.0
 @implementer(IClusterState)
 class ClusterState:
     """The state cache of a cluster, and how it is fed.
+
+    A report with figures that cannot be true counts as no answer.
 
     Args:
         config: whose nodes count; its changes make worthless what they touch.
@@ -115,6 +118,12 @@ class ClusterState:
             self._cache.drop_nodes([node])
             return outcome
         told = outcome.value
+        nonsense = ", ".join(report_nonsense(told))
+        if nonsense:
+            self._cache.drop_nodes([node])
+            text = f"what it reports cannot be true: {nonsense}"
+            self.log.warn("{node}: {text}", node=node, text=text)
+            return NodeFailed(NonsenseReported(text))
         known = KnownReport(
             info=told.info, running=told.running, problems=told.problems, at=self._clock.seconds()
         )

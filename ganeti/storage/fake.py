@@ -155,7 +155,7 @@ class FakeStorage:
         return StorageSpace(
             type=self.traits.storage_type,
             name=unit,
-            storage_free=self._capacity_mib - self._used_mib(host),
+            storage_free=max(0, self._capacity_mib - self._used_mib(host)),
             storage_size=self._capacity_mib,
         )
 

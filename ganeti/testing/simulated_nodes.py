@@ -199,7 +199,7 @@ class SimulatedNodes:
         used = sum(one.memory for one in self.running.get(node.name, {}).values())
         return NodeCapacity(
             memory_total=self.memory_mib,
-            memory_free=self.memory_mib - MEMORY_DOM0 - used,
+            memory_free=max(0, self.memory_mib - MEMORY_DOM0 - used),
             memory_dom0=MEMORY_DOM0,
             cpu_total=16,
             hv_version=self.hv_versions.get(node.name),

@@ -4,16 +4,62 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import tempfile
+import textwrap
 from pathlib import Path
 
 import psutil
 
-from tests.integration.cluster import until
-from tests.integration.operations_case import SMALL, OperationsCase, begin, end
+from tests.integration.cluster import RunningCluster, until
+from tests.integration.operations_case import SMALL, OperationsCase, end
 
-setUpModule, tearDownModule = begin, end
+LIAR = '''
+    """A hypervisor that says of its node what a file says."""
+
+    import json
+
+    from msgspec.structs import replace
+
+    from ganeti.hypervisors.fake import FakeHypervisor
+    from ganeti.model.param_tables.hv import HYPERVISORS
+
+
+    class LiarHypervisor(FakeHypervisor):
+        """Like the fake one otherwise."""
+
+        name = "liar"
+        params = HYPERVISORS["fake"]
+
+        def capacity(self, host):
+            try:
+                with open(host.paths.root + "/lies") as file:
+                    lies = json.load(file)
+            except OSError:
+                lies = {}
+            return replace(super().capacity(host), **lies)
+
+
+    liar = LiarHypervisor()
+'''
+
+
+def setUpModule() -> None:
+    """Three nodes with temporary files of their own, and a hypervisor that can lie."""
+    work = Path(tempfile.mkdtemp(prefix="fault-allocators-"))
+    AllocatorFaultTests.work = work
+    (work / "tmp").mkdir()
+    (work / "plugins/hypervisors").mkdir(parents=True)
+    (work / "plugins/hypervisors/liar_one.py").write_text(textwrap.dedent(LIAR))
+    environment = {"GANETI_PLUGIN_PATH": str(work / "plugins"), "TMPDIR": str(work / "tmp")}
+    OperationsCase.cluster = RunningCluster(nodes=3, environment=environment)
+
+
+def tearDownModule() -> None:
+    """Remove all of it."""
+    end()
+    shutil.rmtree(AllocatorFaultTests.work)
 
 
 def answer(*nodes: str) -> str:
@@ -48,7 +94,9 @@ PROGRAMS = {
 
 
 class AllocatorFaultTests(OperationsCase):
-    """Programs on the master; node2 is in another group, node3 is offline."""
+    """Programs on the master; node2 is in another group."""
+
+    work: Path
 
     def setUp(self) -> None:
         """The programs, which go with the test."""
@@ -78,8 +126,7 @@ class AllocatorFaultTests(OperationsCase):
         locks = self.rows("gnt-debug locks")
         held = [row for row in locks if row[0].startswith(("node", "instance")) and row[2] not in ("", "-")]
         self.assertEqual(held, [])
-        left = [entry for entry in os.listdir(tempfile.gettempdir()) if entry.startswith("ganeti-iallocator")]
-        self.assertEqual(left, [])
+        self.assertEqual([one for one in os.listdir(self.work / "tmp") if "iallocator" in one], [])
         self.refused(f"gnt-instance info {name}", name)
 
     def test_table(self) -> None:
@@ -118,13 +165,15 @@ class AllocatorFaultTests(OperationsCase):
 
     def test_hang(self) -> None:
         """A program that hangs holds up only its own job; when it is ended, that fails and all is free."""
-        self.program("hang", "echo $$ >${0}.pid\nsleep 600\necho late")
+        self.program("hang", "echo $1 >${0}.request\necho $$ >${0}.pid\nsleep 600\necho late")
         pid_file = self.directory / "hang.pid"
         self.addCleanup(pid_file.unlink)
         number = self.submitted("gnt-instance add --submit -I hang -g rack2", *SMALL, "lost.virtual")
         until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the allocator does not start")
         self.add("beside", "-I", "builtin", "-g", "default")
         self.assertEqual(self.of("job", str(number), "status"), ["running"])
+        request = Path((self.directory / "hang.request").read_text().strip())
+        self.assertEqual(request.parent, self.work / "tmp")
         program = psutil.Process(int(pid_file.read_text()))
         for process in (*program.children(recursive=True), program):
             process.send_signal(signal.SIGKILL)
@@ -135,3 +184,50 @@ class AllocatorFaultTests(OperationsCase):
     def submitted(self, command: str, *more: str) -> int:
         """Number of the job of a command with `--submit`."""
         return int(self.cluster.gnt(command, *more).stderr.split()[-1])
+
+
+class LyingNodeTests(OperationsCase):
+    """Nodes whose figures cannot be true get nothing, and verification says so."""
+
+    def setUp(self) -> None:
+        """The hypervisor that lies is the first one."""
+        self.gnt("gnt-cluster modify --enabled-hypervisors liar,fake")
+        self.addCleanup(self.gnt, "gnt-cluster modify --enabled-hypervisors fake")
+
+    def lie(self, number: int, **figures: object) -> None:
+        """Let a node report such figures."""
+        path = Path(self.cluster.paths(number).root) / "lies"
+        path.write_text(json.dumps(figures))
+        self.addCleanup(path.unlink, missing_ok=True)
+
+    def test_table(self) -> None:
+        """Negative, huge or text: nothing is put there, by an allocator or by hand."""
+        self.lie(1, memory_total=-4096)
+        self.lie(3, cpu_total=10**8)
+        cases: tuple[tuple[str, object, str], ...] = (
+            ("memory_free", -1, "-1 MiB of memory free"),
+            ("memory_free", 10**12, "1000000000000 MiB of memory free"),
+            ("memory_free", "plenty", "something unexpected"),
+            ("memory_dom0", -7, "-7 MiB of memory used by the node itself"),
+        )
+        for figure, value, text in cases:
+            self.lie(2, **{figure: value})
+            by_hand = " ".join(SMALL)
+            self.refused(f"gnt-instance add {by_hand} -n node2 lost.virtual", text)
+            self.refused(f"gnt-instance add {by_hand} -I builtin lost.virtual", "no usable answer")
+            verified = self.cluster.gnt("gnt-cluster verify --error-codes", check=False)
+            self.assertEqual(verified.returncode, 1)
+            (line,) = [
+                one for one in verified.stdout.splitlines() if "ENODEHV:node:node2.virtual:it gets no" in one
+            ]
+            self.assertIn(text, line)
+        for number in (1, 2, 3):
+            self.lie(number)
+        self.gnt("gnt-cluster verify")
+        self.add("found", "-I", "builtin")
+
+    def test_one_of_three(self) -> None:
+        """The others go on."""
+        self.lie(1, memory_free=10**12)
+        self.lie(2, memory_total="x")
+        self.assertEqual(self.of("instance", self.add("sane", "-I", "builtin"), "pnode"), ["node3.virtual"])

@@ -1,6 +1,10 @@
-"""Where instances are put, through the real tools and daemons: groups."""
+"""Where instances are put, through the real tools and daemons: groups, and several at once."""
 
 from __future__ import annotations
+
+import json
+import tempfile
+from typing import Any
 
 from tests.integration.operations_case import SMALL, OperationsCase, begin, end
 
@@ -71,3 +75,58 @@ class GroupListTests(PlacementCase):
         self.wait_for("job", str(number), ["running"], "status")
         self.assertEqual(self.place("beside", "-g", "rack2"), "node2")
         self.assertEqual(self.of("job", str(number), "status"), ["running"])
+
+
+class BatchCreateTests(PlacementCase):
+    """`gnt-instance batch-create`."""
+
+    def batch(self, *entries: dict[str, Any]) -> str:
+        """A file with small instances; they go with the test."""
+        common = {
+            "disk_template": "sharedfile",
+            "disks": [{"size": "4m"}],
+            "nics": [],
+            "beparams": {"memory": 64},
+            "os_type": "noop",
+        }
+        for entry in entries:
+            name = entry["instance_name"]
+            self.addCleanup(self.cluster.gnt, f"gnt-instance remove -f {name}", check=False)
+        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+            json.dump([{**common, **entry} for entry in entries], file)
+        return file.name
+
+    def test_created(self) -> None:
+        """Each has a place of its own and a job of its own; a dry run makes none."""
+        entries = [{"instance_name": f"batch{number}.virtual"} for number in range(3)]
+        path = self.batch(*entries, {"instance_name": "batch3.virtual", "target_groups": ["rack2"]})
+        before = self.newest_job()["id"]
+        self.gnt(f"gnt-instance batch-create --dry-run -I builtin {path}")
+        printed = self.gnt(f"gnt-instance batch-create -I builtin {path}")
+        self.assertTrue(printed.endswith("All instances created successfully.\n"), printed)
+        self.assertEqual(self.newest_job()["id"], before + 6)
+        for number in range(4):
+            name = f"batch{number}.virtual"
+            self.assertIn(f" for {name} ...", printed)
+            self.assertEqual(self.of("instance", name, "status"), ["running"])
+        self.assertEqual(self.of("instance", "batch3.virtual", "pnode"), ["node2.virtual"])
+
+    def test_one_too_many(self) -> None:
+        """One without a place does not stop the others; it is named, with the reason."""
+        large = {"instance_name": "large.virtual", "beparams": {"memory": "900g"}}
+        path = self.batch({"instance_name": "small.virtual"}, large)
+        done = self.cluster.gnt(f"gnt-instance batch-create -I builtin {path}", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("There were 1 errors during the creation", done.stdout)
+        self.assertIn("no place for instance large.virtual", done.stdout)
+        self.assertEqual(self.of("instance", "small.virtual", "status"), ["running"])
+
+    def test_given_nodes(self) -> None:
+        """Nodes can be given for all of them."""
+        path = self.batch(
+            *({"instance_name": f"given{n}.virtual", "pnode": f"node{n}.virtual"} for n in (1, 2))
+        )
+        self.gnt(f"gnt-instance batch-create {path}")
+        for number in (1, 2):
+            pnode = self.of("instance", f"given{number}.virtual", "pnode")
+            self.assertEqual(pnode, [f"node{number}.virtual"])

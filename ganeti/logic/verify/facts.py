@@ -59,6 +59,8 @@ class GroupFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What runs on each node that told it."""
     silent: Mapping[NodeId, str] = {}
     """Nodes that did not tell what runs on them, and why."""
+    nonsense: Mapping[NodeId, str] = {}
+    """Nodes of which nobody knows what they have, as they say what cannot be, and why."""
     disk_sizes: Mapping[NodeId, Mapping[DiskId, int | None]] = {}
     """Size in bytes of the data of each disk on each node; None: there is none."""
     disk_failures: Mapping[NodeId, str] = {}

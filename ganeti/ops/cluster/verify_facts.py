@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ganeti.errors import GanetiError
+from ganeti.errors import GanetiError, NodeTimeout, NodeUnreachable
 from ganeti.logic.verify.facts import GroupFacts, NodeAnswer, NodeReport, read_report
 from ganeti.logic.verify.files import file_findings, paths_to_check
 from ganeti.logic.verify.questions import Batch, batches, disks_to_find, group_instances
@@ -38,11 +38,17 @@ async def gather_facts(ctx: Context, group: GroupId) -> GroupFacts:
         answers.update(await _ask(ctx, batch))
     ctx.feedback.info(f"* Gathering information about nodes {count}")
     running, silent = await _running(ctx, cluster, online)
+    nonsense = await _nonsense(ctx, online)
     ctx.feedback.info(f"* Gathering disk information {count}")
     silent_at_all = {node for node, answer in answers.items() if answer.report is None}
     sizes, failures = await _disk_sizes(ctx, cluster, group, silent_at_all)
     return GroupFacts(
-        answers=answers, running=running, silent=silent, disk_sizes=sizes, disk_failures=failures
+        answers=answers,
+        running=running,
+        silent=silent,
+        nonsense=nonsense,
+        disk_sizes=sizes,
+        disk_failures=failures,
     )
 
 
@@ -103,6 +109,17 @@ async def _running(
             case NodeFailed() as failed:
                 silent[uuid] = failed.reason
     return running, silent
+
+
+async def _nonsense(ctx: Context, online: list[Node]) -> Mapping[NodeId, str]:
+    """Nodes that answer, but whose reports placement does not count, and why."""
+    hosts = [node for node in online if node.vm_capable]
+    outcomes = await ctx.state.reports(hosts, cached=False)
+    return {
+        uuid: found.reason
+        for uuid, found in outcomes.items()
+        if isinstance(found, NodeFailed) and not isinstance(found.error, (NodeUnreachable, NodeTimeout))
+    }
 
 
 async def _disk_sizes(

@@ -188,6 +188,10 @@ def _silence(cluster: Cluster, facts: GroupFacts) -> Findings:
         if facts.report(uuid) is not None:
             text = f"it does not tell what runs on it: {reason}"
             yield error(VerifyCode.ENODEHV, cluster.nodes[uuid].name, text)
+    for uuid, reason in facts.nonsense.items():
+        if uuid not in facts.silent:
+            text = f"it gets no instances, as nobody knows what it has: {reason}"
+            yield error(VerifyCode.ENODEHV, cluster.nodes[uuid].name, text)
     for uuid, reason in facts.disk_failures.items():
         yield error(VerifyCode.ENODERPC, cluster.nodes[uuid].name, f"it could not look for disks: {reason}")
 

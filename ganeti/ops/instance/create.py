@@ -13,6 +13,7 @@ from ganeti.interfaces import Plugins
 from ganeti.logic.hooks_env import text
 from ganeti.logic.instance_changes import set_admin_state
 from ganeti.logic.node_figures import free_space, storage_units
+from ganeti.logic.plausible import info_nonsense
 from ganeti.model.calls.instances import HypervisorValidateParams
 from ganeti.model.calls.os import OsValidate
 from ganeti.model.calls.outcome import Answer, NodeFailed
@@ -397,6 +398,13 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         for uuid, outcome in (await ctx.nodes.each([cluster.nodes[node] for node in nodes], call)).items():
             match outcome:
                 case Answer(value):
+                    nonsense = ", ".join(info_nonsense(value))
+                    if nonsense:
+                        raise PrereqError(
+                            f"what node {cluster.nodes[uuid].name} reports cannot be true: {nonsense};"
+                            " choose another node until it is mended (gnt-cluster verify)",
+                            code=ErrorCode.ENVIRONMENT,
+                        )
                     found[uuid] = value
                 case NodeFailed() as failed:
                     raise PrereqError(

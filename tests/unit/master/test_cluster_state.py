@@ -57,6 +57,18 @@ class StateCase(SynchronousTestCase):
         result: T = self.successResultOf(Deferred.fromCoroutine(wait()))
         return result
 
+    def lie(self, number: int, **figures: Any) -> None:
+        """A node reports such figures from now on."""
+        values: dict[str, Any] = {
+            "memory_total": 4096,
+            "memory_free": 4096,
+            "memory_dom0": 0,
+            "cpu_total": 4,
+            **figures,
+        }
+        info = NodeInfoResult(boot_id="b", storage=(), hypervisors={"fake": NodeCapacity(**values)})
+        self.nodes.answer(NodeReport, Report(info=info, running={}), node=node_id(number))
+
     def reports(self, *numbers: int, cached: bool = True) -> Mapping[NodeId, Outcome[KnownReport]]:
         """Of these nodes; none: of all."""
         known = self.config.current().nodes
@@ -151,6 +163,18 @@ class ReportTests(StateCase):
         call = full_report(value)
         self.assertEqual(call.hypervisors, ("kvm", "fake"))
         self.assertEqual(set(call.storage_units), {"file", "lvm-vg"})
+
+    def test_impossible_figures(self) -> None:
+        """A report that cannot be true is none, and takes away what was known before."""
+        self.reports()
+        self.lie(2, memory_free=-1)
+        found = self.reports(2, cached=False)[node_id(2)]
+        assert isinstance(found, NodeFailed)
+        self.assertIn("cannot be true: hypervisor fake: -1 MiB of memory free of 4096", found.reason)
+        self.asked()
+        self.lie(2)
+        self.assertIsInstance(self.reports(2)[node_id(2)], Answer)
+        self.assertEqual(self.asked(), ["node2"])
 
     def test_silent_node(self) -> None:
         """A node that gives no answer is not known any more; others do not suffer (SX-003)."""

@@ -206,6 +206,17 @@ class CreateTests(SynchronousTestCase):
         self.assertEqual(one.run(op(dry_run=True)), [NODE1])
         self.assertEqual((one.config.changes, one.nodes.calls_of(DiskCreate)), ([], []))
 
+    def test_node_out_of_its_mind(self) -> None:
+        """A node with figures that cannot be true gets nothing."""
+        one = world()
+        capacity = NodeCapacity(memory_total=4096, memory_free=10**7, memory_dom0=0, cpu_total=4)
+        lie = NodeInfoResult(boot_id="b", storage=(), hypervisors={"fake": capacity})
+        one.nodes.answer(NodeInfo, lie, node=node_id(1))
+        text = "node1.example.com reports cannot be true: .*10000000 MiB of memory free of 4096"
+        with self.assertRaisesRegex(PrereqError, text):
+            one.run(op())
+        self.assertEqual(one.config.changes, [])
+
     def test_lock_of_the_name(self) -> None:
         """The lock of the new name stays, so that the next operation can have it."""
         one = world()

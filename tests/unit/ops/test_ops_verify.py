@@ -8,12 +8,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.errors import BlockDeviceError, OperationFailed, PrereqError
+from ganeti.errors import BlockDeviceError, FunctionFailed, OperationFailed, PrereqError
 from ganeti.logic.verify.findings import VerifyCode
 from ganeti.model.calls.disks import DiskSizes
 from ganeti.model.calls.instances import AllInstancesInfo, RunState
 from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
-from ganeti.model.calls.system import HookResult, NodeVerify
+from ganeti.model.calls.report import NodeReport, Report
+from ganeti.model.calls.system import HookResult, NodeCapacity, NodeInfoResult, NodeVerify
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NodeId
 from ganeti.model.instance import AdminState
@@ -343,6 +344,21 @@ class GroupTests(SynchronousTestCase):
         self.assertEqual(
             verify(one), [f"  - ERROR: node {NODE1}: it does not tell what runs on it: virsh hangs"]
         )
+
+    def test_impossible_figures(self) -> None:
+        """A node with figures that cannot be true is an error, and so is one with none at all."""
+        capacity = NodeCapacity(memory_total=4096, memory_free=-5, memory_dom0=0, cpu_total=4)
+        info = NodeInfoResult(boot_id="b", storage=(), hypervisors={"fake": capacity})
+        cases: tuple[tuple[Any, str], ...] = (
+            (Report(info=info, running={}), "cannot be true: hypervisor fake: -5 MiB of memory free of 4096"),
+            (FunctionFailed("answered something unexpected"), "answered something unexpected"),
+        )
+        for told, text in cases:
+            one = world()
+            one.nodes.answer(NodeReport, told, node=node_id(2))
+            (found,) = verify(one, error_codes=True)
+            self.assertIn(f"ERROR:ENODEHV:node:{NODE2}:it gets no instances", found)
+            self.assertIn(text, found)
 
     def test_disks_cannot_be_looked_for(self) -> None:
         """A node that cannot look for disks is an error; no disk is called missing."""
