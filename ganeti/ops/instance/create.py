@@ -12,12 +12,11 @@ from ganeti.errors import ErrorCode, GanetiError, OperationFailed, PrereqError
 from ganeti.interfaces import Plugins
 from ganeti.logic.hooks_env import text
 from ganeti.logic.instance_changes import set_admin_state
-from ganeti.logic.node_figures import free_space, storage_units
-from ganeti.logic.plausible import info_nonsense
+from ganeti.logic.node_figures import free_space
 from ganeti.model.calls.instances import HypervisorValidateParams
 from ganeti.model.calls.os import OsValidate
-from ganeti.model.calls.outcome import Answer, NodeFailed
-from ganeti.model.calls.system import BridgesExist, NodeInfo, NodeInfoResult
+from ganeti.model.calls.outcome import NodeFailed
+from ganeti.model.calls.system import BridgesExist
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS, Mirroring
 from ganeti.model.filled import fill_instance, nicparams_of, osparams_of
@@ -36,7 +35,7 @@ from ganeti.ops.instance.create_checks import (
     wanted_groups,
     with_address,
 )
-from ganeti.ops.instance.create_place import choice_locks, choose_nodes
+from ganeti.ops.instance.create_place import choice_locks, choose_nodes, room_of
 from ganeti.ops.instance.create_steps import (
     Birth,
     create_disks,
@@ -234,7 +233,7 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         check_groups(cluster, wish.name, nodes, groups)
         osparams = osparams_of(cluster.settings, wish.os, self.op.osparams)
         await self._ask_nodes(ctx, wish, nodes, osparams)
-        infos = await self._room(ctx, wish, nodes)
+        infos = await room_of(ctx, wish, nodes)
         spaces = {node: free_space(info, wish.template) for node, info in infos.items()}
         return CreateFacts(
             wish=wish,
@@ -386,32 +385,6 @@ class CreateInstanceOperation(Operation[CreateInstance, CreateFacts, list[str]])
         await self._ask_for_bridges(ctx, wish, nodes[0])
         if wish.os and not self.op.no_install:
             await self._ask_for_os(ctx, wish, nodes[0], osparams)
-
-    async def _room(
-        self, ctx: Context, wish: CreateWish, nodes: tuple[NodeId, ...]
-    ) -> Mapping[NodeId, NodeInfoResult]:
-        cluster = ctx.cluster
-        call = NodeInfo(
-            storage_units=storage_units(cluster, (wish.template,)), hypervisors=(wish.hypervisor,)
-        )
-        found: dict[NodeId, NodeInfoResult] = {}
-        for uuid, outcome in (await ctx.nodes.each([cluster.nodes[node] for node in nodes], call)).items():
-            match outcome:
-                case Answer(value):
-                    nonsense = ", ".join(info_nonsense(value))
-                    if nonsense:
-                        raise PrereqError(
-                            f"what node {cluster.nodes[uuid].name} reports cannot be true: {nonsense};"
-                            " choose another node until it is mended (gnt-cluster verify)",
-                            code=ErrorCode.ENVIRONMENT,
-                        )
-                    found[uuid] = value
-                case NodeFailed() as failed:
-                    raise PrereqError(
-                        f"node {cluster.nodes[uuid].name} does not tell what it has free: {failed.reason}",
-                        code=ErrorCode.ENVIRONMENT,
-                    )
-        return found
 
     async def _ask_for_bridges(self, ctx: Context, wish: CreateWish, node: NodeId) -> None:
         settings = ctx.cluster.settings

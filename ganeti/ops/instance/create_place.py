@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ganeti.errors import ErrorCode, PrereqError
+from ganeti.logic.node_figures import storage_units
+from ganeti.logic.plausible import info_nonsense
 from ganeti.model.allocation import Allocate
+from ganeti.model.calls.outcome import Answer, NodeFailed
+from ganeti.model.calls.system import NodeInfo, NodeInfoResult
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.locks import LockLevel, LockMode, LockRequest, all_of_level, shared
@@ -61,3 +67,33 @@ async def choose_nodes(
     names = ", ".join(cluster.nodes[node].name for node in nodes)
     ctx.feedback.info(f"Selected nodes for instance {wish.name} via iallocator {name}: {names}")
     return nodes
+
+
+async def room_of(
+    ctx: Context, wish: CreateWish, nodes: tuple[NodeId, ...]
+) -> Mapping[NodeId, NodeInfoResult]:
+    """What each node has free, as it says now.
+
+    Raises:
+        PrereqError: a node does not tell, or what cannot be true.
+    """
+    cluster = ctx.cluster
+    call = NodeInfo(storage_units=storage_units(cluster, (wish.template,)), hypervisors=(wish.hypervisor,))
+    found: dict[NodeId, NodeInfoResult] = {}
+    for uuid, outcome in (await ctx.nodes.each([cluster.nodes[node] for node in nodes], call)).items():
+        match outcome:
+            case Answer(value):
+                nonsense = ", ".join(info_nonsense(value))
+                if nonsense:
+                    raise PrereqError(
+                        f"what node {cluster.nodes[uuid].name} reports cannot be true: {nonsense};"
+                        " choose another node until it is mended (gnt-cluster verify)",
+                        code=ErrorCode.ENVIRONMENT,
+                    )
+                found[uuid] = value
+            case NodeFailed() as failed:
+                raise PrereqError(
+                    f"node {cluster.nodes[uuid].name} does not tell what it has free: {failed.reason}",
+                    code=ErrorCode.ENVIRONMENT,
+                )
+    return found
