@@ -131,6 +131,12 @@ def _verify_disks(invocation: Invocation) -> int:
     return verify_cluster_disks(invocation)
 
 
+def _balance(invocation: Invocation) -> int:
+    from ganeti.cli.balance import balance
+
+    return balance(invocation)
+
+
 def _queue(invocation: Invocation) -> int:
     match invocation.arguments[0]:
         case "drain" | "undrain" as action:
@@ -198,6 +204,7 @@ COMMANDS = (
     Command("modify", prepare=_prepare_modify, report=_report_modify),
     Command("verify", run=_verify, report=_report_verify),
     Command("verify-disks", run=_verify_disks),
+    Command("balance", run=_balance),
     Command("redist-conf", options=(_YES_DO_IT,)),
     Command(
         "queue",

@@ -6,11 +6,12 @@ cannot go does not stop the others. Who does what comes out as opcodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from ganeti.logic.constraints import primary_problem
+from ganeti.logic.move_opcodes import Opcode, leave, replace_secondary
 from ganeti.logic.node_figures import backend_reader, traits_of
 from ganeti.logic.node_state import Demand, NodeState, demand_of_instance
 from ganeti.logic.pair_search import Search
@@ -32,8 +33,6 @@ from ganeti.model.disk import Mirroring
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.spec import NicSpec
-
-Opcode = Mapping[str, object]
 
 
 class _Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,18 +100,18 @@ def _move(request: Evacuate, scene: Scene, instance: Instance) -> _Move:
         if mode is EvacuationMode.SECONDARY_ONLY:
             raise _Stuck(f"with disks of template {template} it has no secondary node")
         target = _relocated(scene, instance, instance.primary_node, is_strict=is_strict)
-        return _Move(nodes=(target,), opcodes=(_leave(cluster, instance, target, is_down=is_down),))
+        return _Move(nodes=(target,), opcodes=(leave(cluster, instance, target, is_down=is_down),))
     (secondary,) = cluster.secondary_nodes(instance)
     match mode:
         case EvacuationMode.SECONDARY_ONLY:
             target = _relocated(scene, instance, secondary, is_strict=is_strict)
             return _Move(
-                nodes=(instance.primary_node, target), opcodes=(_replace(cluster, instance, target),)
+                nodes=(instance.primary_node, target), opcodes=(replace_secondary(cluster, instance, target),)
             )
         case EvacuationMode.PRIMARY_ONLY:
             _check_swap(scene, instance, secondary, is_strict=is_strict)
             nodes = (secondary, instance.primary_node)
-            return _Move(nodes=nodes, opcodes=(_leave(cluster, instance, None, is_down=is_down),))
+            return _Move(nodes=nodes, opcodes=(leave(cluster, instance, None, is_down=is_down),))
     return _both(scene, instance, is_strict=is_strict)
 
 
@@ -188,15 +187,15 @@ def _journey(cluster: Cluster, instance: Instance, nodes: tuple[NodeId, ...]) ->
     """To new nodes: of a mirrored instance the mirror goes first, then it follows, then its new mirror."""
     is_down = cluster.nodes[instance.primary_node].offline
     if len(nodes) == 1:
-        return (_leave(cluster, instance, nodes[0], is_down=is_down),)
+        return (leave(cluster, instance, nodes[0], is_down=is_down),)
     first, second = nodes
     steps = (
-        _replace(cluster, instance, first),
-        _leave(cluster, instance, None, is_down=False),
-        _replace(cluster, instance, second),
+        replace_secondary(cluster, instance, first),
+        leave(cluster, instance, None, is_down=False),
+        replace_secondary(cluster, instance, second),
     )
     # From a node that is down it has to be brought away before its mirror can be made anew.
-    return (_leave(cluster, instance, None, is_down=True), *steps) if is_down else steps
+    return (leave(cluster, instance, None, is_down=True), *steps) if is_down else steps
 
 
 def _without(scene: Scene, instance: Instance) -> Scene:
@@ -247,27 +246,3 @@ def _request(cluster: Cluster, instance: Instance) -> InstanceRequest:
         nics=tuple(NicSpec(network=nic.network) for nic in instance.nics),
         spindle_use=backend.spindle_use,
     )
-
-
-def _leave(cluster: Cluster, instance: Instance, target: NodeId | None, *, is_down: bool) -> Opcode:
-    """Bring an instance to its other node, or to a target: live, unless its node is down."""
-    where = {} if target is None else {"target_node": cluster.nodes[target].name}
-    if is_down:
-        return {"OP_ID": "OP_INSTANCE_FAILOVER", "instance_name": instance.name, **where}
-    return {
-        "OP_ID": "OP_INSTANCE_MIGRATE",
-        "instance_name": instance.name,
-        "allow_failover": True,
-        **where,
-    }
-
-
-def _replace(cluster: Cluster, instance: Instance, secondary: NodeId) -> Opcode:
-    return {
-        "OP_ID": "OP_INSTANCE_REPLACE_DISKS",
-        "instance_name": instance.name,
-        "mode": "replace_new_secondary",
-        "remote_node": cluster.nodes[secondary].name,
-        "disks": [],
-        "early_release": False,
-    }

@@ -216,7 +216,8 @@ class OpExecutor:
             raise TryLater(str(error), delay_s=execution.timeout_s or LONGEST_S) from error
         prepared = await self._hooks.before(operation, execution.feedback)
         if operation.op.dry_run:
-            return _as_json(operation.op, operation.dry_run_result(config.current(), facts))
+            planned = operation.dry_run_result(config.current(), facts)
+            return _as_json(operation.op, _unsubmitted(planned) if isinstance(planned, Jobs) else planned)
         touched.begins()
         try:
             result = await operation.run(ctx, facts)
@@ -345,6 +346,11 @@ def inherited(op: OpCode, parent: OpCode) -> OpCode:
 async def _submit(result: Jobs, jobs: IJobs) -> dict[str, Any]:
     submitted = await jobs.submit_many(result.jobs)
     return {**result.extra, "jobs": [list(one) for one in submitted]}
+
+
+def _unsubmitted(planned: Jobs) -> dict[str, Any]:
+    """What a dry run gives where jobs would be submitted."""
+    return {**planned.extra, "jobs": []}
 
 
 def _as_json(op: OpCode, result: object) -> msgspec.Raw:

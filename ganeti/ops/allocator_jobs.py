@@ -1,11 +1,14 @@
-"""Jobs that an allocator asks for when instances are to leave a node or a group."""
+"""Jobs that move instances: those that an allocator asks for, and those of a plan for a more even group."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from ganeti.errors import OperationFailed
 from ganeti.interfaces import IFeedback
+from ganeti.logic.balance_jobs import MoveJob
 from ganeti.model.allocation import Solution
 from ganeti.ops.base import Jobs, OpCode
 
@@ -66,3 +69,18 @@ def _adapted(op: OpCode, **wanted: bool) -> OpCode:
     """The opcode with those switches on that it has."""
     known = {name: True for name, is_on in wanted.items() if is_on and name in op.__struct_fields__}
     return replace(op, **known) if known else op
+
+
+def moving_jobs(moves: Sequence[MoveJob]) -> tuple[tuple[OpCode, ...], ...]:
+    """Jobs for the moves of a plan; each depends on the success of those it comes after."""
+    from ganeti.ops.registry import load
+
+    registry = load()
+    jobs = []
+    for number, move in enumerate(moves):
+        first, *others = (registry.decode(opcode) for opcode in move.opcodes)
+        if move.after:
+            depends = tuple((before - number, ("success",)) for before in move.after)
+            first = replace(first, depends=depends)
+        jobs.append((first, *others))
+    return tuple(jobs)

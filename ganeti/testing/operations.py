@@ -141,6 +141,8 @@ class FakeAllocation:
         """The answer as a whole, in place of nodes."""
         self.external: set[str] = {"hail"}
         self.state: ClusterState | None = None
+        self.known: ClusterView | None = None
+        """What the nodes tell, in place of those of the world."""
 
     async def solve(
         self,
@@ -163,6 +165,8 @@ class FakeAllocation:
 
     async def view(self, cluster: Cluster, *, cached: bool = True) -> ClusterView:
         """What the simulated nodes of a world tell."""
+        if self.known is not None:
+            return self.known
         if self.state is None:
             raise AssertionError("this fake knows no nodes")
         reports = await self.state.reports(cluster.nodes.values(), cached=cached)
