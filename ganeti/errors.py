@@ -280,6 +280,12 @@ class UnknownCall(NodeError):
     reason_code = "unknown_call"
 
 
+class CopyBehind(NodeError):
+    """What was sent continues something that the node does not have; it must get everything."""
+
+    reason_code = "behind"
+
+
 class FunctionDied(NodeError):
     """The function process ended without a result."""
 

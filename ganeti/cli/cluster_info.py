@@ -15,6 +15,7 @@ _SETTINGS = (
     ("candidate pool size", "candidate_pool_size"),
     ("maximal number of jobs running simultaneously", "max_running_jobs"),
     ("maximal number of jobs simultaneously tracked by the scheduler", "max_tracked_jobs"),
+    ("minimal nodes of a group that spreads files itself", "diffusion_min_nodes"),
     ("mac prefix", "mac_prefix"),
     ("master netdev", "master_netdev"),
     ("master netmask", "master_netmask"),

@@ -30,6 +30,7 @@ from ganeti.master.client_api import MasterApi
 from ganeti.master.client_service import ClientService, turn_of
 from ganeti.master.cluster_state import ClusterState, ObservedNodes
 from ganeti.master.config_store import ConfigStore
+from ganeti.master.diffusion import Diffusion
 from ganeti.master.distribution import SsconfDistributor
 from ganeti.master.hooks import NodeHooks, OperationHooks
 from ganeti.master.job_engine import JobEngine
@@ -47,6 +48,7 @@ from ganeti.model.delta import Delta
 from ganeti.model.paths import Paths
 from ganeti.ops.registry import load
 from ganeti.plugin_registry import demand, discover
+from ganeti.wire.parcels import ParcelSigner
 
 Options = DaemonOptions
 
@@ -73,15 +75,13 @@ def makeService(options: DaemonOptions) -> IService:
         raise refuse(str(error), EXIT_NOT_CLUSTER) from error
     refuse_elsewhere(paths, identity.name)
     try:
-        connector = TlsNodeConnector(
-            reactor,  # type: ignore[arg-type]
-            credentials(paths, paths.client_cert_file),
-            identity.cluster_uuid,
-        )
+        own = credentials(paths, paths.client_cert_file)
+        connector = TlsNodeConnector(reactor, own, identity.cluster_uuid)  # type: ignore[arg-type]
+        signer = ParcelSigner(own.own, identity.cluster_uuid)
     except GanetiError as error:
         raise refuse(str(error)) from error
     upkeep = Upkeep.of("ganeti-masterd", options)
-    return build(reactor, paths, connector, upkeep, discover(), on_failure=end(reactor))
+    return build(reactor, paths, connector, upkeep, discover(), signer=signer, on_failure=end(reactor))
 
 
 def build(
@@ -92,11 +92,14 @@ def build(
     plugins: Plugins,
     *,
     on_failure: Callable[[Failure], None],
+    signer: ParcelSigner | None = None,
     clock: IClock | None = None,
     rng: random.Random | None = None,
 ) -> IService:
     """The parts of the daemon, in the order in which they need each other."""
-    master = Master(reactor, paths, connector, plugins, clock or SystemClock(), rng or random.Random())
+    master = Master(
+        reactor, paths, connector, plugins, clock or SystemClock(), rng or random.Random(), signer
+    )
     clients = ClientService(reactor, paths.master_socket, master.api)
     return OrderedService(
         [upkeep, QueueFirst(master), master, clients], on_failure=on_failure, on_started=ready
@@ -131,6 +134,7 @@ class Master(Service):
         plugins: Plugins,
         clock: IClock,
         rng: random.Random,
+        signer: ParcelSigner | None,
     ) -> None:
         self._reactor = reactor
         self._paths = paths
@@ -161,16 +165,20 @@ class Master(Service):
         )
         self.store = JobStore(reactor, paths, replicate=self._queue_copies.send)
         self.locks = LockManager(reactor)
-        self._distributor = SsconfDistributor(reactor, self.config, self.nodes)
+
+        def in_thread(work: Callable[[], T]) -> Awaitable[T]:
+            return deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
+        diffusion = None
+        if signer is not None:
+            diffusion = Diffusion(self.nodes, signer.sign, self.nodes.secret_with, in_thread, reactor.seconds)
+        self._distributor = SsconfDistributor(reactor, self.config, self.nodes, diffusion=diffusion)
         later = turn_of(reactor)
         pause = WatcherPause(paths, clock)
         self.state = ClusterState(self.config, self.nodes, clock)
         self.nodes.on_lost = lambda node: self.state.forget([node])
         nodes = ObservedNodes(self.nodes, self.state)
         self.queries = Queries(self.config, self.nodes, self.state, self._lock_rows, pause, later)
-
-        def in_thread(work: Callable[[], T]) -> Awaitable[T]:
-            return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
         executor = OpExecutor(
             load(),
@@ -227,6 +235,7 @@ class Master(Service):
         self._jobs = (await self.store.start()).jobs
         generation = claim_generation(self._paths, self._clock.seconds())
         self._config_copies.generation = self._queue_copies.generation = generation
+        self._distributor.generation = generation
 
     async def startService(self) -> None:
         """Read the configuration, connect to the nodes, take over the jobs."""

@@ -83,7 +83,8 @@ def issue(
     signer, issuer = _loaded(authority)
     key = ec.generate_private_key(ec.SECP256R1())
     purposes = {
-        Role.NODE: [ExtendedKeyUsageOID.SERVER_AUTH],
+        # A node that spreads what the master signed connects to others.
+        Role.NODE: [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
         Role.MASTER: [ExtendedKeyUsageOID.CLIENT_AUTH],
         Role.RAPI: [ExtendedKeyUsageOID.SERVER_AUTH],
     }[identity.role]

@@ -26,6 +26,7 @@ _COPIED = (
     "ctime",
     "default_iallocator",
     "default_iallocator_params",
+    "diffusion_min_nodes",
     "diskparams",
     "drbd_usermode_helper",
     "enabled_disk_templates",

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from ganeti.errors import ConfigurationError
+from ganeti.errors import ConfigurationError, CopyBehind, NodeError
+from ganeti.model.calls.system import Stamp, WriteSsconf
 from ganeti.model.cluster import Cluster
 from ganeti.model.filled import ndparams_of
 from ganeti.model.names import nice_key
@@ -37,6 +38,38 @@ def ssconf_files(cluster: Cluster) -> dict[str, str]:
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     """Those files of the new ones that differ from the old ones."""
     return {name: text for name, text in new.items() if old.get(name) != text}
+
+
+def is_due(have: Stamp | None, call: WriteSsconf) -> bool:
+    """Whether a node is to write what a call brings; False: it has done so already.
+
+    Args:
+        have: the set that it has; None: unknown.
+        call: the call.
+
+    Raises:
+        NodeError: the node has a newer set.
+        CopyBehind: the call continues another set than the node has.
+    """
+    if call.stamp is None:
+        return True
+    if have is not None and have == call.stamp:
+        return False
+    if have is not None and have > call.stamp:
+        raise NodeError(
+            f"there is a newer set of ssconf files ({_stamp(have)}) than this one ({_stamp(call.stamp)});"
+            " an old master daemon must be stopped"
+        )
+    if call.base is not None and call.base != have:
+        raise CopyBehind(
+            f"the ssconf files here are {'unknown' if have is None else _stamp(have)}, not those that"
+            f" these changes continue ({_stamp(call.base)})"
+        )
+    return True
+
+
+def _stamp(stamp: Stamp) -> str:
+    return f"{stamp.generation}.{stamp.number}"
 
 
 def _text(name: str, value: str | Iterable[str]) -> str:
@@ -112,6 +145,7 @@ def _param(value: ParamValue) -> str:
 _FILES: Mapping[str, Writer] = {
     "cluster_name": _value("cluster_name"),
     "cluster_tags": lambda cluster: sorted(cluster.settings.tags, key=nice_key),
+    "diffusion_min_nodes": _value("diffusion_min_nodes"),
     "enabled_user_shutdown": _value("enabled_user_shutdown"),
     "file_storage_dir": _value("file_storage_dir"),
     "gluster_storage_dir": _value("gluster_storage_dir"),

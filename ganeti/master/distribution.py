@@ -5,7 +5,8 @@
     failures = await distributor.redistribute()      # everything, to everybody, now
 
 One round at a time: a node never gets an older text after a newer one. Each node is sent what
-differs from what it has; one that failed gets everything with a later round.
+differs from what it has; one that failed gets everything with a later round. Every round has a stamp,
+so that nodes themselves refuse what is older than what they have, whoever brings it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorThreads, IReactorT
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from ganeti.errors import GanetiError
+from ganeti.errors import CopyBehind, GanetiError
 from ganeti.interfaces import IConfig, INodes
 from ganeti.logic.ssconf import changed, ssconf_files
+from ganeti.master.diffusion import Diffusion
 from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
-from ganeti.model.calls.system import WriteSsconf
+from ganeti.model.calls.system import Stamp, WriteSsconf
 from ganeti.model.cluster import Cluster
 from ganeti.model.delta import Delta
 from ganeti.model.ids import NodeId
@@ -29,8 +31,21 @@ from ganeti.model.node import Node
 
 ROUND_S = 1.0
 """Between the change and the round, in which further changes may come."""
+CONNECT_S = 5.0
+"""The first round waits so long where groups spread files: only nodes with a connection take part."""
 RETRY_S = 60.0
 ANSWER_S = 30.0
+
+
+class _Sent:
+    """What nodes were sent that are alike."""
+
+    def __init__(self, texts: Mapping[str, str], stamp: Stamp | None) -> None:
+        self.texts = texts
+        self.stamp = stamp
+
+
+_NOTHING = _Sent({}, None)
 
 Compute = Callable[[Cluster], Deferred[dict[str, str]]]
 
@@ -46,6 +61,8 @@ class SsconfDistributor:
         reactor: time, and a thread in which the texts are made.
         config: the cluster.
         nodes: to call functions on them.
+        generation: of this master; nodes refuse older ones. May be set until `start`.
+        diffusion: other ways to large groups; None: every node is called.
         compute: makes the texts; given by tests.
     """
 
@@ -57,13 +74,18 @@ class SsconfDistributor:
         config: IConfig,
         nodes: INodes,
         *,
+        generation: int = 0,
+        diffusion: Diffusion | None = None,
         compute: Compute | None = None,
     ) -> None:
         self._reactor = reactor
         self._config = config
         self._nodes = nodes
+        self.generation = generation
+        self._diffusion = diffusion
         self._compute = compute or self._compute_in_thread
-        self._sent: dict[NodeId, Mapping[str, str]] = {}
+        self._number = 0
+        self._sent: dict[NodeId, _Sent] = {}
         self._rounds = DeferredLock()
         self._timer: IDelayedCall | None = None
         self._is_in_round = False
@@ -73,7 +95,7 @@ class SsconfDistributor:
     def start(self) -> None:
         """Begin with a round for everybody."""
         self._end_subscription = self._config.subscribe(self._cluster_changed)
-        self._round_in(0.0)
+        self._round_in(CONNECT_S if self._config.current().settings.diffusion_min_nodes else 0.0)
 
     async def stop(self) -> None:
         """Send nothing more."""
@@ -153,22 +175,36 @@ class SsconfDistributor:
         texts = await self._compute(cluster)
         online = {node.uuid: node for node in cluster.nodes.values() if not node.offline}
         self._sent = {uuid: sent for uuid, sent in self._sent.items() if uuid in online}
+        self._number += 1
+        new = _Sent(texts, Stamp(generation=self.generation, number=self._number))
         failures: dict[str, str] = {}
         for known, nodes in self._by_what_they_have(online.values()):
-            differing = changed(known, texts)
+            differing = changed(known.texts, texts)
             if not differing:
                 continue
-            outcomes = await self._nodes.each(nodes, WriteSsconf(values=differing), timeout_s=ANSWER_S)
+            call = WriteSsconf(values=differing, stamp=new.stamp, base=known.stamp)
+            outcomes = await self._write(cluster, nodes, call)
+            behind = [node for node in nodes if _is_behind(outcomes.get(node.uuid))]
+            if behind:
+                everything = WriteSsconf(values=texts, stamp=new.stamp)
+                again = await self._nodes.each(behind, everything, timeout_s=ANSWER_S)
+                outcomes = {**outcomes, **again}
             for node in nodes:
-                self._note(node, outcomes.get(node.uuid), texts, failures)
+                self._note(node, outcomes.get(node.uuid), new, failures)
         return failures
 
-    def _by_what_they_have(self, nodes: Iterable[Node]) -> list[tuple[Mapping[str, str], list[Node]]]:
+    async def _write(
+        self, cluster: Cluster, nodes: list[Node], call: WriteSsconf
+    ) -> Mapping[NodeId, Outcome[None]]:
+        if self._diffusion is not None:
+            return await self._diffusion.write(cluster, nodes, call, timeout_s=ANSWER_S)
+        return await self._nodes.each(nodes, call, timeout_s=ANSWER_S)
+
+    def _by_what_they_have(self, nodes: Iterable[Node]) -> list[tuple[_Sent, list[Node]]]:
         """Nodes that have the same files, together; nearly always there is one such set."""
-        sets: dict[int, tuple[Mapping[str, str], list[Node]]] = {}
-        nothing: Mapping[str, str] = {}
+        sets: dict[int, tuple[_Sent, list[Node]]] = {}
         for node in nodes:
-            known = self._sent.get(node.uuid, nothing)
+            known = self._sent.get(node.uuid, _NOTHING)
             sets.setdefault(id(known), (known, []))[1].append(node)
         return list(sets.values())
 
@@ -176,12 +212,12 @@ class SsconfDistributor:
         self,
         node: Node,
         outcome: Outcome[None] | None,
-        texts: Mapping[str, str],
+        new: _Sent,
         failures: dict[str, str],
     ) -> None:
         match outcome:
             case Answer():
-                self._sent[node.uuid] = texts
+                self._sent[node.uuid] = new
             case NodeFailed() as failed:
                 self._failed(node, failed.reason, failures)
             case None:
@@ -194,3 +230,7 @@ class SsconfDistributor:
 
     def _compute_in_thread(self, cluster: Cluster) -> Deferred[dict[str, str]]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), ssconf_files, cluster)
+
+
+def _is_behind(outcome: Outcome[None] | None) -> bool:
+    return isinstance(outcome, NodeFailed) and isinstance(outcome.error, CopyBehind)

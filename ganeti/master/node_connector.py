@@ -16,7 +16,15 @@ from ganeti.errors import NodeUnreachable
 from ganeti.model.node import Node
 from ganeti.wire.link import Link
 from ganeti.wire.locator import GuardedLocator
-from ganeti.wire.tls import ClientConnection, ClientTls, Credentials, explain, only_node, tls_factory
+from ganeti.wire.tls import (
+    ClientConnection,
+    ClientTls,
+    Credentials,
+    explain,
+    only_node,
+    secret_of,
+    tls_factory,
+)
 
 NODED_PORT = 1811
 """TCP port of node daemons, unless the services database says otherwise."""
@@ -90,6 +98,13 @@ class _TlsLink(Link):
     def __init__(self, clock: IReactorTime, tls: ClientConnection) -> None:
         super().__init__(clock, GuardedLocator())
         self._tls = tls
+        self._secret: bytes | None = None
+
+    def secret(self) -> bytes | None:
+        """What the node at the other end knows, too."""
+        if self._secret is None and self.transport is not None:
+            self._secret = secret_of(cast(SSL.Connection, self.transport.getHandle()))  # type: ignore[attr-defined]
+        return self._secret
 
     def loss(self) -> str:
         """Why the connection ended."""

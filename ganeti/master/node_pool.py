@@ -156,6 +156,12 @@ class NodePool(Service):
         member = self._members.get(node)
         return member is not None and member.connection.link is not None
 
+    def secret_with(self, node: NodeId) -> bytes | None:
+        """What only we and a node know, new with each connection; None while there is none."""
+        member = self._members.get(node)
+        link = None if member is None else member.connection.ready
+        return None if link is None else link.secret()
+
     def in_flight(self) -> Sequence[Mapping[str, Any]]:
         """Calls under way as rows name, mode, owner, pending for the list of locks."""
         found = sorted(

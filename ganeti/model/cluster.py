@@ -60,6 +60,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     candidate_pool_size: int = 10
     max_running_jobs: int = 20
     max_tracked_jobs: int = 25
+    diffusion_min_nodes: int = 0
+    """Groups with at least so many nodes spread their ssconf files themselves; 0: none does."""
     maintain_node_health: bool = False
     prealloc_wipe_disks: bool = False
     uid_pool: tuple[tuple[int, int], ...] = ()

@@ -172,6 +172,11 @@ class Paths:
         """Delivers credentials to a new node and starts its daemon, instead of the way by SSH."""
         return f"{self.conf_dir}/node-setup"
 
+    @property
+    def ssconf_stamp_file(self) -> str:
+        """Which set of ssconf files this node has."""
+        return f"{self.data_dir}/ssconf.stamp"
+
     def ssconf(self, name: str) -> str:
         """File with one value of the configuration for scripts."""
         return f"{self.data_dir}/ssconf_{name}"

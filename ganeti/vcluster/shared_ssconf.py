@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from ganeti.interfaces import IHost
+from ganeti.logic.ssconf import is_due
+from ganeti.model.calls.system import Stamp, WriteSsconf
 from ganeti.model.paths import Paths
 from ganeti.node.backend.files import write_ssconf
 
@@ -24,20 +25,21 @@ class SharedSsconf:
         self._first = first
         self._texts: dict[str, str] = {}
         self._linked: set[str] = set()
+        self._stamps: dict[str, Stamp] = {}
 
-    def write(self, paths: Paths, values: Mapping[str, str]) -> None:
-        """Take over what the master sends to a node.
-
-        Raises:
-            PermissionDenied: no such file, or a text that is too long.
-        """
-        changed = {name: text for name, text in values.items() if self._texts.get(name) != text}
+    def write(self, paths: Paths, call: WriteSsconf) -> None:
+        """Take over what the master sends to a node; errors as of `write_ssconf`."""
+        if not is_due(self._stamps.get(paths.root), call):
+            return
+        changed = {name: text for name, text in call.values.items() if self._texts.get(name) != text}
         if changed:
-            write_ssconf(self._first, changed)
+            write_ssconf(self._first, WriteSsconf(values=changed))
             self._texts.update(changed)
         if paths.root != self._first.paths.root:
-            for name in values:
+            for name in call.values:
                 self._link(paths.ssconf(name), self._first.paths.ssconf(name))
+        if call.stamp is not None:
+            self._stamps[paths.root] = call.stamp
 
     def _link(self, path: str, target: str) -> None:
         if path in self._linked:

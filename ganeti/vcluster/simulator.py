@@ -13,14 +13,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python.threadpool import ThreadPool
 
-from ganeti.daemons.identity import credentials, own_identity
+from ganeti.daemons.identity import own_identity
 from ganeti.daemons.limits import raise_open_files
-from ganeti.daemons.noded import PORT, inline_functions, server_endpoint
+from ganeti.daemons.noded import PORT, inline_functions, parcel_parts, server_endpoint, server_tls
 from ganeti.interfaces import Plugins
+from ganeti.model.calls.parcels import SpreadParcel
 from ganeti.model.calls.system import HooksRunner, WriteSsconf
 from ganeti.node.backend.execution import answer_to
 from ganeti.node.backend.hooks import hooks_runner
@@ -29,11 +31,11 @@ from ganeti.node.backend.registry import NodeWorld, load_all
 from ganeti.node.functions import Functions, InlineFunction
 from ganeti.node.launcher import Watcher
 from ganeti.node.locator import NodeLocator
+from ganeti.node.parcels import NeighbourLocator
 from ganeti.node.service import LinkService
 from ganeti.plugin_registry import discover
 from ganeti.vcluster.layout import Layout, VirtualNode, load
 from ganeti.vcluster.shared_ssconf import SharedSsconf
-from ganeti.wire.tls import ServerTls, only_master
 
 THREADS = 8
 
@@ -94,21 +96,34 @@ class Simulator:
         if self._ssconf is None:
             self._ssconf = SharedSsconf(world.host)
         ssconf = self._ssconf
+        links: list[LinkService] = []
+        intake, spreader = parcel_parts(
+            self._reactor,
+            paths,
+            identity,
+            lambda: links[0].factory.secrets(),
+            port=PORT,
+            write=lambda call: ssconf.write(paths, call),
+            in_thread=maybeDeferred,
+        )
         functions = Functions(
             self._reactor,
             InProcess(self._reactor, self._pool, world),
             inline={
                 **inline_functions(paths),
                 HooksRunner: self._hooks_function(world),
-                WriteSsconf: lambda call: ssconf.write(paths, call.values),
+                WriteSsconf: lambda call: ssconf.write(paths, call),
+                SpreadParcel: spreader.spread,
             },
         )
         link = LinkService(
             self._reactor,
             server_endpoint(self._reactor, node.address, PORT),
             NodeLocator(functions),
-            tls=ServerTls(credentials(paths, paths.node_cert_file), only_master(identity.cluster_uuid)),
+            tls=server_tls(paths, identity),
+            from_nodes=NeighbourLocator(intake),
         )
+        links.append(link)
         functions.startService()
         link.startService().addErrback(
             lambda failure: self.log.failure("cannot serve {node}", failure=failure, node=node.name)

@@ -133,6 +133,14 @@ class Link(amp.AMP):
             if wait is not None:
                 self._deadlines.over(wait)
 
+    def secret(self) -> bytes | None:
+        """What both ends of this connection know, and nobody else; None where nothing is encrypted."""
+        return None
+
+    def limit(self, max_box_bytes: int) -> None:
+        """Take only shorter messages from now on."""
+        self._max_box_bytes = max_box_bytes
+
     def loss(self) -> str:
         """Why the connection ended, for the operator; empty while it lives."""
         if self.lost_because is None:

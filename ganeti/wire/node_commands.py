@@ -12,6 +12,7 @@ import msgspec
 
 from twisted.protocols import amp
 
+from ganeti.model.calls.parcels import MAX_PARCEL_BYTES
 from ganeti.wire.arguments import Chunked, Flag, RawJson, Text, Trace, Typed
 from ganeti.wire.errors import GanetiCommand
 
@@ -72,6 +73,17 @@ class ListFunctions(GanetiCommand):
     """Calls that the node daemon knows."""
 
     response = [(b"functions", Chunked(Typed(tuple[FunctionRow, ...])))]
+
+
+class TakeParcel(GanetiCommand):
+    """Bring another node a parcel of the master, a `SignedParcel`.
+
+    The only command that node daemons take from each other. The answer is a receipt for each
+    connection that the node has with a master.
+    """
+
+    arguments = [(b"parcel", Chunked(RawJson(), at_most=MAX_PARCEL_BYTES + 2**16))]
+    response = [(b"receipts", Typed(tuple[str, ...]))]
 
 
 class Ping(GanetiCommand):

@@ -52,6 +52,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     certificate: x509.Certificate
 
 
+_SECRET_LABEL = b"EXPORTER-ganeti-receipt"
+
 Verdict = Callable[[Peer], str | None]
 """Why a peer is refused, or None if it is welcome."""
 
@@ -65,6 +67,19 @@ def only_master(cluster_uuid: str) -> Verdict:
         if peer.identity.role is not Role.MASTER:
             return f"its role is {peer.identity.role.value}, and only the master may call functions"
         return None
+
+    return judge
+
+
+def master_or_node(cluster_uuid: str, lets_nodes_in: Callable[[], bool]) -> Verdict:
+    """Lets in the master of one cluster and, while something is true, its nodes, which may do less."""
+    as_master = only_master(cluster_uuid)
+
+    def judge(peer: Peer) -> str | None:
+        found = peer.identity
+        if found.role is Role.NODE and found.cluster_uuid == cluster_uuid and lets_nodes_in():
+            return None
+        return as_master(peer)
 
     return judge
 
@@ -121,6 +136,11 @@ class ServerTls:
     def __init__(self, credentials: Credentials, verdict: Verdict) -> None:
         self._verdict = verdict
         self._context = _context(credentials, self._judge)
+        self._let_in: WeakKeyDictionary[SSL.Connection, Peer] = WeakKeyDictionary()
+
+    def peer_of(self, connection: SSL.Connection) -> Peer | None:
+        """Who is at the other end of a connection whose handshake is done."""
+        return self._let_in.get(connection)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """State of a new connection."""
@@ -130,6 +150,8 @@ class ServerTls:
         refusal = peer if isinstance(peer, str) else self._verdict(peer)
         if refusal is not None:
             self.log.warn("connection refused: {refusal}", refusal=refusal)
+        elif isinstance(peer, Peer):
+            self._let_in[connection] = peer
         return refusal is None
 
 
@@ -175,6 +197,14 @@ class ClientConnection:
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """State of the connection."""
         return self._new(self)
+
+
+def secret_of(connection: SSL.Connection) -> bytes | None:
+    """What both ends of a connection know, and nobody else (RFC 5705); None before the handshake is done."""
+    try:
+        return bytes(connection.export_keying_material(_SECRET_LABEL, 32))
+    except SSL.Error:
+        return None
 
 
 def tls_factory(

@@ -87,10 +87,27 @@ class MasterNodeName(NodeCall[str], frozen=True, kw_only=True, tag="master_node_
     duration: ClassVar[Duration] = Duration.URGENT
 
 
+class Stamp(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """How new a set of ssconf files is; a larger one is newer."""
+
+    generation: int
+    """Of the master, as in `QueueUpdate`."""
+    number: int
+    """Of the set, counted by that master."""
+
+
 class WriteSsconf(NodeCall[None], frozen=True, kw_only=True, tag="write_ssconf_files"):
-    """Write ssconf files, given as name to text."""
+    """Write ssconf files, given as name to text.
+
+    A node with a set that is newer than `stamp` refuses; so does one whose set is not `base`, of which
+    the values are only what has changed since (`CopyBehind`).
+    """
 
     values: Mapping[str, str]
+    stamp: Stamp | None = None
+    """Of the set that the node has afterwards; None: unknown, and written in any case."""
+    base: Stamp | None = None
+    """None: the values are the whole set."""
 
 
 class UploadFile(NodeCall[None], frozen=True, kw_only=True, tag="upload_file_single"):

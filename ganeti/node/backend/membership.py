@@ -77,6 +77,7 @@ def _cluster_files(host: IHost) -> list[str]:
         paths.domain_secret_file,
         paths.config_file,
         paths.config_journal,
+        paths.ssconf_stamp_file,
     ]
     with contextlib.suppress(FileNotFoundError):
         prefix = os.path.basename(paths.ssconf(""))

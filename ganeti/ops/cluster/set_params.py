@@ -48,6 +48,7 @@ _REPLACED = (
     "candidate_pool_size",
     "max_running_jobs",
     "max_tracked_jobs",
+    "diffusion_min_nodes",
     "maintain_node_health",
     "prealloc_wipe_disks",
     "default_iallocator",
@@ -112,6 +113,13 @@ class SetClusterParams(OpCode, frozen=True, kw_only=True, tag="OP_CLUSTER_SET_PA
     max_tracked_jobs: Annotated[
         Annotated[int, msgspec.Meta(ge=1)] | None,
         Param("jobs that are watched", flag="max-tracked-jobs"),
+    ] = None
+    diffusion_min_nodes: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)] | None,
+        Param(
+            "nodes from which on a group spreads its ssconf files itself, through one of its nodes; 0: never",
+            flag="diffusion-min-nodes",
+        ),
     ] = None
     maintain_node_health: Annotated[
         bool | None, Param("the watcher ends what runs on offline nodes", YES_NO, "maintain-node-health")

@@ -31,9 +31,9 @@ class ClusterInfoTests(SynchronousTestCase):
     """What clients are told."""
 
     def test_keys(self) -> None:
-        """The established keys, and one that tells how the hosts file is treated."""
+        """The established keys, and those that tell how the hosts file and large groups are treated."""
         found = set(cluster_info(cluster(), architecture=ARCHITECTURE))
-        self.assertEqual(found ^ ESTABLISHED, {"modify_etc_hosts"})
+        self.assertEqual(found ^ ESTABLISHED, {"modify_etc_hosts", "diffusion_min_nodes"})
 
     def test_values(self) -> None:
         """Names, versions, the first hypervisor as the default."""

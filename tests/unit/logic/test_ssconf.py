@@ -6,9 +6,10 @@ import msgspec
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.errors import ConfigurationError
+from ganeti.errors import ConfigurationError, CopyBehind, NodeError
 from ganeti.logic import ssconf
-from ganeti.logic.ssconf import changed, ssconf_files
+from ganeti.logic.ssconf import changed, is_due, ssconf_files
+from ganeti.model.calls.system import Stamp, WriteSsconf
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NetworkId
 from ganeti.model.network import Network
@@ -24,7 +25,7 @@ from ganeti.testing.clusters import (
 )
 
 NAMES = """
-cluster_name cluster_tags enabled_user_shutdown file_storage_dir gluster_storage_dir
+cluster_name cluster_tags diffusion_min_nodes enabled_user_shutdown file_storage_dir gluster_storage_dir
 hvparams_chroot hvparams_fake hvparams_kvm hvparams_lxc hvparams_xen-hvm hvparams_xen-pvm hypervisor_list
 instance_list maintain_node_health master_candidates master_candidates_certs master_candidates_ips
 master_ip master_netdev master_netmask master_node networks node_list node_primary_ips
@@ -67,7 +68,7 @@ class ContentTests(SynchronousTestCase):
         return text.splitlines()
 
     def test_names(self) -> None:
-        """All established files are there and no others."""
+        """All established files are there, and one of our own."""
         self.assertEqual(sorted(self.files), sorted(NAMES.split()))
 
     def test_values(self) -> None:
@@ -146,3 +147,31 @@ class ChangedTests(SynchronousTestCase):
             ConfigurationError, ssconf_files, with_settings(cluster(), tags=("x" * 30,))
         )
         self.assertIn("ssconf_cluster_tags", str(error))
+
+
+class DueTests(SynchronousTestCase):
+    """What a node does with a set of files, by the one that it has."""
+
+    def test_table(self) -> None:
+        """Newer sets are written, the same one is not written again, older ones are refused (S2.3-032)."""
+        old, middle, new = (Stamp(generation=g, number=n) for g, n in ((1, 9), (2, 1), (2, 2)))
+        for have, stamp, base, expected in (
+            (None, None, None, True),
+            (new, None, None, True),
+            (None, middle, None, True),
+            (old, middle, None, True),
+            (middle, middle, None, False),
+            (middle, middle, old, False),
+            (new, middle, None, NodeError),
+            (new, middle, old, NodeError),
+            (middle, new, middle, True),
+            (old, new, middle, CopyBehind),
+            (None, new, middle, CopyBehind),
+            (middle, old, None, NodeError),
+        ):
+            call = WriteSsconf(values={"node_list": ""}, stamp=stamp, base=base)
+            with self.subTest(have=have, stamp=stamp, base=base):
+                if isinstance(expected, bool):
+                    self.assertIs(is_due(have, call), expected)
+                else:
+                    self.assertIs(type(self.assertRaises(NodeError, is_due, have, call)), expected)

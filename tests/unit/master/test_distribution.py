@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.errors import ConfigurationError
+from ganeti.errors import ConfigurationError, CopyBehind
 from ganeti.logic.ssconf import ssconf_files
-from ganeti.master.distribution import SsconfDistributor
-from ganeti.model.calls.system import WriteSsconf
+from ganeti.master.distribution import CONNECT_S, SsconfDistributor
+from ganeti.model.calls.outcome import Answer, Outcome
+from ganeti.model.calls.system import Stamp, WriteSsconf
 from ganeti.model.cluster import Cluster
-from ganeti.testing.clusters import changed_instance, cluster, node, node_id, with_instance, with_node
+from ganeti.model.ids import NodeId
+from ganeti.model.node import Node
+from ganeti.testing.clusters import (
+    changed_instance,
+    cluster,
+    node,
+    node_id,
+    with_instance,
+    with_node,
+    with_settings,
+)
 from ganeti.testing.config import MemoryConfig
 from ganeti.testing.nodes import FakeNodes
 
@@ -30,6 +43,7 @@ class DistributorTests(SynchronousTestCase):
             self.clock,  # type: ignore[arg-type]
             self.config,
             self.nodes,
+            generation=7,
             compute=self.compute,
         )
         self.distributor.start()
@@ -130,6 +144,66 @@ class DistributorTests(SynchronousTestCase):
         failures = self.successResultOf(Deferred.fromCoroutine(self.distributor.redistribute()))
         self.assertEqual(list(failures), ["node3.example.com"])
         self.assertEqual(self.sent("node2"), [ssconf_files(self.config.current())])
+
+    def stamps(self, node: str) -> list[tuple[int, Stamp | None]]:
+        """Number and base of everything that a node was sent."""
+        calls = [called.call for called in self.nodes.calls if called.node.startswith(node)]
+        return [(call.stamp.number, call.base) for call in calls]
+
+    def test_stamps(self) -> None:
+        """Each round has a stamp, and what is sent says what it continues (S2.3-032)."""
+        self.nodes.unreachable.add(node_id(3))
+        self.update(with_instance(self.config.current(), "new"))
+        self.clock.advance(2)
+        self.nodes.unreachable.clear()
+        self.update(with_instance(self.config.current(), "newer"))
+        self.clock.advance(2)
+        first, second = (Stamp(generation=7, number=number) for number in (1, 2))
+        self.assertEqual(self.stamps("node2"), [(1, None), (2, first), (3, second)])
+        self.assertEqual(self.stamps("node3"), [(1, None), (3, None)])
+
+    def test_node_is_behind(self) -> None:
+        """A node that lacks what changes continue gets everything in the same round (S2.3-032)."""
+
+        def lacking(node: Node, call: WriteSsconf) -> None:
+            if call.base is not None:
+                raise CopyBehind("something else is here")
+
+        self.sent("node2")
+        self.nodes.answer(WriteSsconf, lacking, node=node_id(2))
+        self.update(with_instance(self.config.current(), "new"))
+        self.clock.advance(2)
+        changes, everything = self.sent("node2")
+        self.assertEqual(list(changes), ["instance_list"])
+        self.assertEqual(everything, ssconf_files(self.config.current()))
+
+    def test_diffusion(self) -> None:
+        """Rounds go the ways of the diffusion; the first one waits for connections (S2.3-032)."""
+        value = with_settings(self.config.current(), diffusion_min_nodes=2)
+        asked: list[tuple[int, list[str]]] = []
+
+        class Ways:
+            async def write(
+                self, cluster: Cluster, nodes: list[Node], call: WriteSsconf, *, timeout_s: float
+            ) -> Mapping[NodeId, Outcome[None]]:
+                asked.append((len(call.values), [node.name.partition(".")[0] for node in nodes]))
+                return {node.uuid: Answer(None) for node in nodes[1:]}
+
+        self.distributor = SsconfDistributor(
+            self.clock,  # type: ignore[arg-type]
+            MemoryConfig(value),
+            self.nodes,
+            diffusion=Ways(),  # type: ignore[arg-type]
+            compute=self.compute,
+        )
+        self.distributor.start()
+        self.clock.advance(0)
+        self.assertEqual(asked, [])
+        self.clock.advance(CONNECT_S)
+        self.assertEqual(asked, [(len(ssconf_files(value)), ["node1", "node2", "node3"])])
+        failures = self.successResultOf(Deferred.fromCoroutine(self.distributor.redistribute()))
+        self.assertEqual(failures, {"node1.example.com": "no answer"})
+        self.successResultOf(Deferred.fromCoroutine(self.distributor.stop()))
 
     def test_stop(self) -> None:
         """After the stop no change leads to anything."""

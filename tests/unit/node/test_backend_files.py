@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.errors import PermissionDenied
+from ganeti.errors import CopyBehind, NodeError, PermissionDenied
 from ganeti.logic.ssconf import MAX_BYTES, ssconf_files
-from ganeti.model.calls.system import UploadFile, WriteSsconf
+from ganeti.model.calls.system import Stamp, UploadFile, WriteSsconf
 from ganeti.model.paths import Paths
-from ganeti.node.backend.files import allowed_target, upload_file_single, write_ssconf_files
+from ganeti.node.backend.files import allowed_target, stored_stamp, upload_file_single, write_ssconf_files
 from ganeti.testing.clusters import cluster
 from ganeti.testing.node_world import WithNode
 
@@ -36,6 +37,35 @@ class SsconfTests(WithNode, SynchronousTestCase):
             call = WriteSsconf(values={**good, **bad})
             self.assertRaises(PermissionDenied, write_ssconf_files, call, self.node)
         self.assertFalse(os.path.exists(self.host.paths.ssconf("cluster_name")))
+
+    def test_stamps(self) -> None:
+        """What is older than what the node has is refused, and a gap is noticed (S2.3-032)."""
+        first, second, third = (Stamp(generation=5, number=number) for number in (1, 2, 3))
+
+        def write(text: str, stamp: Stamp, base: Stamp | None = None) -> str:
+            call = WriteSsconf(values={"node_list": text}, stamp=stamp, base=base)
+            with contextlib.suppress(NodeError):
+                write_ssconf_files(call, self.node)
+            with open(self.host.paths.ssconf("node_list"), encoding="utf-8") as file:
+                return file.read()
+
+        self.assertEqual(write("one\n", first), "one\n")
+        self.assertEqual(write("three\n", third, second), "one\n", "changes of something that is not there")
+        self.assertEqual(write("two\n", second, first), "two\n")
+        self.assertEqual(write("one\n", first), "two\n", "the same master, too late")
+        self.assertEqual(write("x\n", Stamp(generation=4, number=99)), "two\n", "a former master")
+        self.assertEqual(write("x\n", second), "two\n", "once more")
+        self.assertEqual(write("new\n", Stamp(generation=6, number=1)), "new\n")
+        self.assertEqual(stored_stamp(self.host.paths), Stamp(generation=6, number=1))
+
+    def test_damaged_stamp(self) -> None:
+        """A stamp that cannot be read counts as none: changes are refused, the whole set is written."""
+        self.write(self.host.paths.ssconf_stamp_file, "nonsense")
+        stamp, base = Stamp(generation=5, number=2), Stamp(generation=5, number=1)
+        changes = WriteSsconf(values={"node_list": ""}, stamp=stamp, base=base)
+        self.assertRaises(CopyBehind, write_ssconf_files, changes, self.node)
+        write_ssconf_files(WriteSsconf(values={"node_list": ""}, stamp=stamp), self.node)
+        self.assertEqual(stored_stamp(self.host.paths), stamp)
 
 
 class UploadTests(WithNode, SynchronousTestCase):

@@ -60,6 +60,7 @@ OUR_OWN = {
     "OP_QUERY": frozenset({"cached"}),
     "OP_INSTANCE_CREATE": frozenset({"target_groups"}),
     "OP_INSTANCE_REPLACE_DISKS": frozenset({"between_groups"}),
+    "OP_CLUSTER_SET_PARAMS": frozenset({"diffusion_min_nodes"}),
 }
 """Parameters that only we have; all are optional, so that older clients still work (SX-001)."""
 

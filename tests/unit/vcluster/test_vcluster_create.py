@@ -13,7 +13,8 @@ import bcrypt
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.daemons.bootstrap import NODED_PORT
-from ganeti.errors import PrereqError
+from ganeti.errors import CopyBehind, NodeError, PrereqError
+from ganeti.model.calls.system import Stamp, WriteSsconf
 from ganeti.model.ids import NodeId
 from ganeti.model.paths import Paths
 from ganeti.node.backend.host import Host
@@ -144,9 +145,20 @@ class SharedSsconfTests(SynchronousTestCase):
         """What was sent to all is there for all, also after a change and for nodes that are new."""
         for text in ("node1\n", "node1\nnode2\n"):
             for paths in self.paths:
-                self.shared.write(paths, {"node_list": text})
+                self.shared.write(paths, WriteSsconf(values={"node_list": text}))
             for paths in self.paths:
                 self.assertEqual(self.read(paths, "node_list"), text)
+
+    def test_stamps(self) -> None:
+        """Each node refuses what is older than what it was sent itself."""
+        first, second = self.paths
+        newest = Stamp(generation=2, number=1)
+        self.shared.write(first, WriteSsconf(values={"node_list": "new\n"}, stamp=newest))
+        old = WriteSsconf(values={"node_list": "old\n"}, stamp=Stamp(generation=1, number=9))
+        self.assertRaises(NodeError, self.shared.write, first, old)
+        follows = WriteSsconf(values={}, stamp=Stamp(generation=2, number=2), base=newest)
+        self.assertRaises(CopyBehind, self.shared.write, second, follows)
+        self.assertEqual(self.read(first, "node_list"), "new\n")
 
     def test_again(self) -> None:
         """After a restart the links are there already; files of former times are replaced."""
@@ -154,7 +166,7 @@ class SharedSsconfTests(SynchronousTestCase):
         for _ in range(2):
             self.shared = SharedSsconf(Host(self.paths[0]))
             for paths in self.paths:
-                self.shared.write(paths, {"cluster_name": "new\n"})
+                self.shared.write(paths, WriteSsconf(values={"cluster_name": "new\n"}))
             self.assertEqual(self.read(self.paths[1], "cluster_name"), "new\n")
 
 
