@@ -136,17 +136,19 @@ class _Counted:
 
     def __init__(self, connector: TlsNodeConnector) -> None:
         self._connector = connector
-        self._links: list[Link] = []
+        self._sent: dict[Link, int] = {}
 
     async def __call__(self, node: Node) -> Link:
         """A connection."""
         link = await self._connector(node)
-        self._links.append(link)
+        self._sent[link] = 0
         return link
 
     def sent(self) -> int:
-        """Bytes, with what TLS adds, without headers of the network."""
-        return sum(_bytes_sent(link) for link in self._links if link.transport is not None)
+        """Bytes, with what TLS adds, without headers of the network; of lost connections what is known."""
+        living = (link for link in self._sent if link.transport is not None)
+        self._sent.update({link: _bytes_sent(link) for link in living})
+        return sum(self._sent.values())
 
 
 def _bytes_sent(link: Link) -> int:
@@ -177,8 +179,10 @@ class _Sender:
 
     async def results(self) -> list[dict[str, Any]]:
         """Measures for each size."""
-        ready = await self.pool.each(self.nodes, NodeTestDelay(seconds=0), timeout_s=LIMIT_S)
-        assert all(isinstance(outcome, Answer) for outcome in ready.values())
+        deadline = time.monotonic() + LIMIT_S
+        while not await self._are_all_there():
+            if time.monotonic() > deadline:
+                raise RuntimeError("not all nodes answer")
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -199,6 +203,10 @@ class _Sender:
                 }
             )
         return found
+
+    async def _are_all_there(self) -> bool:
+        outcomes = await self.pool.each(self.nodes, NodeTestDelay(seconds=0), timeout_s=LIMIT_S)
+        return all(isinstance(outcome, Answer) for outcome in outcomes.values())
 
     async def _median(self, kib: int, nodes: Sequence[Node], *, is_direct: bool) -> dict[str, float]:
         runs = [await self._once(kib, nodes, is_direct=is_direct) for _ in range(REPEATS)]

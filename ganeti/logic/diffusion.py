@@ -11,8 +11,8 @@ from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.node import Node
 
 MIN_BYTES = 16 * 1024
-"""Shorter messages go to each node directly. That costs the master some 100 us for each node whatever the
-way, so that sparing it a few bytes pays for nothing; `bin/bench diffusion` has the figures."""
+"""Shorter messages go to each node directly: that is quicker than the connections that nodes would have to
+make to each other, and the master has little to send (`bin/bench diffusion`, docs/adr/0007)."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

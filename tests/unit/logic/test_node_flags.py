@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from random import Random
 
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import ganeti
 from ganeti.errors import ErrorCode, PrereqError
 from ganeti.logic.node_flags import (
     FlagRequest,
@@ -25,6 +27,13 @@ from ganeti.logic.node_flags import (
 from ganeti.model.cluster import Cluster
 from ganeti.model.node import NodeRole
 from ganeti.testing.clusters import cluster, node, node_id, with_node, with_settings
+from ganeti.testing.sources import Source, sources
+
+MODULES = [
+    source
+    for source in sources(Path(ganeti.__file__).parent, "ganeti")
+    if not source.name.startswith(("ganeti.testing", "ganeti.plugins"))
+]
 
 FLAGS_OF = {
     "C": {"master_candidate": True},
@@ -197,6 +206,20 @@ class PoolTests(SynchronousTestCase):
         value = with_settings(value, candidate_pool_size=2)
         self.assertGreater(len({nodes_to_promote(value, Random(seed)) for seed in range(40)}), 4)
 
+    def test_one_place(self) -> None:
+        """Candidates are chosen by functions of the whole cluster, its groups included, and nowhere else.
+
+        So a minimum for each group has one place (S2.3-028).
+        """
+        deciding, promote = "ganeti.logic.node_flags", "ganeti.ops.node.common.promote"
+        makers = {source.name for source in MODULES if _makes_candidates(source)}
+        adding = {"ganeti.ops.node.common", "ganeti.vcluster.join"}
+        self.assertEqual(makers, {deciding, "ganeti.daemons.bootstrap", *adding})
+        for source in MODULES:
+            imports = set(source.imports())
+            if promote in imports or source.name == "ganeti.vcluster.join":
+                self.assertIn(f"{deciding}.nodes_to_promote", imports, source)
+
     def test_new_node(self) -> None:
         """A new node joins a pool that has room."""
         for pool, expected in ((3, False), (4, True), (10, True)):
@@ -234,3 +257,12 @@ def _with_nodes(value: Cluster, nodes: object) -> Cluster:
     import msgspec
 
     return msgspec.structs.replace(value, nodes=nodes)
+
+
+def _makes_candidates(source: Source) -> bool:
+    """Whether a module makes nodes that are master candidates."""
+    return any(
+        keyword.arg == "master_candidate" and getattr(keyword.value, "value", False) is True
+        for _, call in source.calls()
+        for keyword in call.keywords
+    )
