@@ -327,9 +327,9 @@ class OperationWorld:
         """The locks that an opcode asks for now."""
         return self.operation(op).locks(self.cluster)
 
-    def start(self, op: OpCode) -> Deferred[Any]:
-        """Begin to execute; time has to be advanced as far as it sleeps."""
-        return Deferred.fromCoroutine(self._execute(op))
+    def start(self, op: OpCode, *, job: int = 1) -> Deferred[Any]:
+        """Begin to execute; time has to be advanced as far as it sleeps. Jobs at once have own numbers."""
+        return Deferred.fromCoroutine(self._execute(op, job))
 
     def run(self, op: OpCode) -> Any:
         """Execute to the end; gives the result as a JSON value, raises what the operation raises."""
@@ -357,9 +357,9 @@ class OperationWorld:
         """Function and short name of the node of every call so far, in order."""
         return [(type(one.call).function(), one.node.partition(".")[0]) for one in self.nodes.calls]
 
-    async def _execute(self, op: OpCode) -> Any:
+    async def _execute(self, op: OpCode, job: int) -> Any:
         execution = Execution(
-            job_id=JobId(1),
+            job_id=JobId(job),
             priority=0,
             timeout_s=60.0,
             feedback=self.feedback,

@@ -1,4 +1,4 @@
-"""Where instances are put, through the real tools and daemons: groups, and several at once."""
+"""Where instances are put, through the real tools and daemons: groups, batches, flags of nodes."""
 
 from __future__ import annotations
 
@@ -130,3 +130,65 @@ class BatchCreateTests(PlacementCase):
         for number in (1, 2):
             pnode = self.of("instance", f"given{number}.virtual", "pnode")
             self.assertEqual(pnode, [f"node{number}.virtual"])
+
+
+class NodeFlagTests(OperationsCase):
+    """Nodes that host no instances, or are no master candidates."""
+
+    def modify(self, node: str, *options: str) -> None:
+        """A change of a node."""
+        self.gnt("gnt-node modify --auto-promote", *options, node)
+
+    def test_each_kind(self) -> None:
+        """A candidate without instances, a host that is no candidate, and one that is neither (S2.3-107)."""
+        self.modify("node2", "--vm-capable=no")
+        self.addCleanup(self.modify, "node2", "--vm-capable=yes")
+        self.modify("node3", "--master-capable=no")
+        self.addCleanup(self.modify, "node3", "--master-capable=yes")
+        for number in range(3):
+            self.assertNotEqual(
+                self.of("instance", self.add(f"host{number}", "-I", "builtin"), "pnode"), ["node2.virtual"]
+            )
+        here = self.add("there", "-n", "node3")
+        self.refused(f"gnt-instance add {' '.join(SMALL)} -n node2 no.virtual", "vm_capable is off")
+        self.refused("gnt-node modify -C yes node3", "not master capable")
+        self.refused("gnt-node modify --vm-capable=no node3", here, "move them first")
+        self.gnt(f"gnt-instance remove -f {here}")
+        self.gnt("gnt-cluster verify")
+        self.assertEqual(
+            self.of("node", "node2", "master_candidate", "vm_capable", "master_capable"), [True, False, True]
+        )
+        self.modify("node2", "--master-capable=no")
+        self.addCleanup(self.modify, "node2", "--master-capable=yes")
+        self.assertEqual(
+            self.of("node", "node2", "master_candidate", "vm_capable", "role"), [False, False, "R"]
+        )
+        self.gnt("gnt-cluster verify")
+
+    def test_race(self) -> None:
+        """A node never has both: an instance and vm_capable off (S2.3-106)."""
+        self.addCleanup(self.modify, "node3", "--vm-capable=yes")
+        ends = set()
+        for number in range(6):
+            name = f"race{number}.virtual"
+            self.addCleanup(self.cluster.gnt, f"gnt-instance remove -f {name}", check=False)
+            client = self.cluster.client()
+            create = {
+                "OP_ID": "OP_INSTANCE_CREATE",
+                "instance_name": name,
+                "mode": "create",
+                "disk_template": "diskless",
+                "disks": [],
+                "nics": [],
+                "beparams": {"memory": 64},
+                "pnode": "node3.virtual",
+            }
+            modify = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": "node3.virtual", "vm_capable": False}
+            jobs = [client.submit([one]) for one in ((create, modify) if number % 2 else (modify, create))]
+            ended = self.cluster.wait_for_jobs(*jobs)
+            ends.add(tuple(sorted(ended.values())))
+            capable, instances = self.of("node", "node3", "vm_capable", "pinst_cnt")
+            self.assertTrue(capable or instances == 0, (capable, instances))
+            self.cluster.gnt(f"gnt-instance remove -f {name}", check=False)
+            self.modify("node3", "--vm-capable=yes")
+        self.assertEqual(ends, {("error", "success")})

@@ -18,11 +18,12 @@ GROUPS = (
     (15, 17),
     (19, 20),
     (24, 24),
-    (26, 26),
-    (28, 28),
+    (26, 28),
     (31, 32),
     # The state cache.
     (40, 55),
+    # Flags of nodes.
+    (100, 107),
 )
 """What there is of node groups."""
 

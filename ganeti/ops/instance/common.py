@@ -55,10 +55,10 @@ def require_target(cluster: Cluster, node: Node, what: str) -> None:
     reason = None
     if node.offline:
         reason = "is marked offline"
-    elif node.drained:
-        reason = "is drained"
     elif not node.vm_capable:
         reason = "may not host instances (vm_capable is off)"
+    elif node.drained:
+        reason = "is drained"
     if reason is not None:
         raise PrereqError(f"cannot {what} to node {node.name}: it {reason}", code=ErrorCode.STATE)
 
