@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ganeti.cli.declarations import Argument, Command, Opcode, Option
 from ganeti.cli.errors import CommandError, MasterError, explain
 from ganeti.cli.lists import OUTPUT
+from ganeti.cli.on_nodes import GROUP, NODES
 from ganeti.cli.tags import search, tag_commands
 
 if TYPE_CHECKING:
@@ -186,6 +187,18 @@ def _print_pause(invocation: Invocation, until: float | None) -> None:
         invocation.print(f"The watcher is paused until {time.ctime(until)}.")
 
 
+def _command(invocation: Invocation) -> int:
+    from ganeti.cli.on_nodes import run_command
+
+    return run_command(invocation)
+
+
+def _copyfile(invocation: Invocation) -> int:
+    from ganeti.cli.on_nodes import copy_file
+
+    return copy_file(invocation)
+
+
 COMMANDS = (
     *tag_commands("cluster"),
     Command("search-tags", arguments=(Argument("REGEX"),), run=search),
@@ -195,6 +208,33 @@ COMMANDS = (
         arguments=(Argument("CLUSTER-NAME"),),
         options=_init_options(),
         run=_init,
+    ),
+    Command(
+        "command",
+        "Run a command as root on all nodes that are not offline, or on some.",
+        arguments=(Argument("COMMAND", 1, None),),
+        options=(
+            NODES,
+            GROUP,
+            Option(("-M", "--show-machine-names"), "_machine_names", "put the node before each line"),
+            Option(("--failure-only",), "_failure_only", "show only nodes on which it fails"),
+        ),
+        run=_command,
+    ),
+    Command(
+        "copyfile",
+        "Copy a file of the master to the same place on all other nodes that are not offline, or on some.",
+        arguments=(Argument("FILE"),),
+        options=(
+            NODES,
+            GROUP,
+            Option(
+                ("--use-replication-network",),
+                "_replication_network",
+                "connect to the secondary addresses",
+            ),
+        ),
+        run=_copyfile,
     ),
     Command("destroy", arguments=(), options=(_YES_DO_IT,), run=_destroy),
     Command("info", "Show the settings of the cluster.", aliases=("show",), options=(OUTPUT,), run=_info),

@@ -33,6 +33,24 @@ def _rows(invocation: Invocation, names: tuple[str, ...] = ()) -> list[dict[str,
     return [dict(zip(_FIELDS, row)) for row in quiet(invocation, opcode)]
 
 
+def _rows_of_groups(invocation: Invocation, groups: list[str]) -> list[list[dict[str, Any]]]:
+    """The definitions of each group, found by a job of its own; all of them at the same time."""
+    from ganeti.cli.follow import wait
+
+    opcodes: list[Opcode] = [
+        {"OP_ID": "OP_OS_DIAGNOSE", "output_fields": list(_FIELDS), "names": [], "group_name": group}
+        for group in groups
+    ]
+    answers = invocation.submit("SubmitManyJobs", [[[invocation.complete(one)] for one in opcodes]])
+    found = []
+    for group, (ok, value) in zip(groups, answers):
+        if not ok:
+            raise CommandError(f"Failed to submit job for group {group}: {value}")
+        (rows,) = wait(invocation, value)
+        found.append([dict(zip(_FIELDS, row)) for row in rows])
+    return found
+
+
 def usable_names(row: dict[str, Any]) -> list[str]:
     """Names under which an OS can be installed: with each variant, or bare if there are none."""
     if not row["valid"] or row["hidden"] or row["blacklisted"]:
@@ -72,22 +90,26 @@ def _info(invocation: Invocation) -> int:
 def _diagnose(invocation: Invocation) -> int:
     from ganeti.cli.os_info import diagnosis, is_valid_everywhere
 
-    nodes = _nodes(invocation)
-    rows = _rows(invocation)
-    for row in rows:
-        for line in [*diagnosis(row, nodes), ""]:
-            invocation.print(line)
-    return 0 if all(is_valid_everywhere(row, nodes) for row in rows) else 1
+    nodes, groups = _nodes(invocation)
+    found = _rows_of_groups(invocation, groups)
+    for group, rows in zip(groups, found):
+        if len(groups) > 1:
+            invocation.print(f"Node group: {group}")
+        for row in rows:
+            for line in [*diagnosis(row, nodes), ""]:
+                invocation.print(line)
+    return 0 if all(is_valid_everywhere(row, nodes) for rows in found for row in rows) else 1
 
 
-def _nodes(invocation: Invocation) -> dict[str, str]:
-    """Names of the nodes looked at by UUID."""
+def _nodes(invocation: Invocation) -> tuple[dict[str, str], list[str]]:
+    """Names of the nodes looked at by UUID, and of their groups."""
     group = invocation.option("_group")
     wanted = None if group is None else ["|", ["==", "group", group], ["==", "group.uuid", group]]
-    rows = invocation.master.call("Query", ["node", ["uuid", "name"], wanted])["data"]
+    rows = invocation.master.call("Query", ["node", ["uuid", "name", "group"], wanted])["data"]
     if group is not None and not rows:
         raise CommandError(f"Node group '{group}' does not exist or has no nodes")
-    return {row[0][1]: row[1][1] for row in rows}
+    nodes = {row[0][1]: row[1][1] for row in rows}
+    return nodes, sorted({row[2][1] for row in rows})
 
 
 def _modify(invocation: Invocation) -> int:

@@ -47,6 +47,7 @@ class World:
         clock: seconds since the epoch.
         sleep: waits so many seconds.
         execute: runs a program (`ganeti.cli.programs.execute`).
+        capture: runs one and gives its output (`ganeti.cli.programs.capture`).
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class World:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         execute: Callable[..., int],
+        capture: Callable[..., tuple[int, str]],
     ) -> None:
         self.environ = environ
         self.out = out
@@ -69,6 +71,7 @@ class World:
         self.clock = clock
         self.sleep = sleep
         self.execute = execute
+        self.capture = capture
         self.paths = Paths(environ.get("GANETI_ROOTDIR", ""))
 
 
@@ -184,13 +187,14 @@ class Invocation:
         if not self.confirm(question):
             raise CommandError("", code=code)
 
-    def require_root(self) -> None:
+    def require_root(self, why: str = "it sets up this machine") -> None:
         """Go on only as root, or with a root directory of one's own.
+
+        Args:
+            why: the reason, for the operator.
 
         Raises:
             CommandError: somebody else.
         """
         if os.geteuid() != 0 and not self.world.paths.root:
-            raise CommandError(
-                f"'{self.tool} {self.command.name}' needs to be run as root, because it sets up this machine."
-            )
+            raise CommandError(f"'{self.tool} {self.command.name}' needs to be run as root, because {why}.")

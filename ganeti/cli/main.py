@@ -143,7 +143,7 @@ def real_world() -> World:
 
     from ganeti.cli.client import connect
     from ganeti.cli.confirm import ask
-    from ganeti.cli.programs import execute
+    from ganeti.cli.programs import capture, execute
 
     return World(
         environ=os.environ,
@@ -154,4 +154,5 @@ def real_world() -> World:
         clock=time.time,
         sleep=time.sleep,
         execute=execute,
+        capture=capture,
     )

@@ -27,10 +27,10 @@ from ganeti.logic.fields.others import (
     ClusterRow,
     MissingJob,
 )
+from ganeti.logic.os_rows import os_rows
 from ganeti.logic.qlang import CompiledFilter, compile_filter
 from ganeti.master.cluster_state import ClusterState
 from ganeti.master.job_queue import JobQueue
-from ganeti.master.os_rows import os_rows
 from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.calls.instances import InstanceConsoleInfo
 from ganeti.model.calls.os import OsDiagnose

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from tests.integration.operations_case import OperationsCase, begin, end
 
 setUpModule, tearDownModule = begin, end
 
 
-class GroupTests(OperationsCase):
-    """gnt-group."""
+class GroupCase(OperationsCase):
+    """Three nodes in one group."""
 
     def rack(self, name: str, *options: str) -> None:
         """A group that goes with the test, when its nodes have left it."""
         self.gnt(f"gnt-group add {' '.join(options)} {name}")
         self.addCleanup(self.gnt, f"gnt-group remove {name}")
         self.addCleanup(self.gnt, "gnt-group assign-nodes -f default node1 node2 node3")
+
+
+class GroupTests(GroupCase):
+    """gnt-group."""
 
     def nodes_of(self, group: str) -> list[str]:
         """Names of its nodes."""
@@ -120,3 +127,86 @@ class GroupTests(OperationsCase):
         for name in names:
             self.assertEqual(self.of("instance", name, "pnode", "status"), ["node1.virtual", "running"])
         self.refused("gnt-group evacuate --to default default", "default")
+
+
+class OneGroupTests(GroupCase):
+    """Commands that act on the nodes or instances of one group."""
+
+    def setUp(self) -> None:
+        """node3 is in a group of its own."""
+        self.rack("rack9")
+        self.gnt("gnt-group assign-nodes rack9 node3")
+
+    def test_command(self) -> None:
+        """A command runs on all nodes, the master last, or on those of a group (S2.3-029)."""
+        printed = self.gnt("gnt-cluster command -M -- cat $GANETI_ROOTDIR/etc/hostname")
+        names = [line.partition(":")[0] for line in printed.splitlines() if ": " in line]
+        self.assertEqual(names, ["node2.virtual", "node3.virtual", "node1.virtual"])
+        printed = self.gnt("gnt-cluster command -g rack9 exit 3")
+        self.assertEqual(
+            printed.splitlines(), ["-" * 48, "node: node3.virtual", "", "return code = 3"], printed
+        )
+        self.assertEqual(self.gnt("gnt-cluster command -g default --failure-only true"), "")
+        self.refused("gnt-cluster command -g nosuch true", "nosuch")
+        self.refused("gnt-cluster command -n node9 true", "node9")
+        self.gnt("gnt-node modify -O yes --auto-promote node3")
+        self.addCleanup(self.gnt, "gnt-node modify -f -O no node3")
+        done = self.cluster.gnt("gnt-cluster command -g rack9 true")
+        self.assertEqual((done.stdout, done.stderr), ("", "Note: skipping offline node(s): node3.virtual\n"))
+
+    def test_copyfile(self) -> None:
+        """A file gets to the same place on all other nodes, or on those of a group (S2.3-029)."""
+        for options, numbers in (("-g rack9", {3}), ("-n node2", {2}), ("", {2, 3})):
+            path = Path(self.cluster.paths(1).conf_dir) / "copied"
+            path.write_bytes(os.urandom(300_000))
+            path.chmod(0o600)
+            self.gnt(f"gnt-cluster copyfile {options} {path}")
+            for number in (2, 3):
+                copy = Path(self.cluster.paths(number).conf_dir) / "copied"
+                self.assertEqual(copy.exists(), number in numbers)
+                if number in numbers:
+                    self.assertEqual(copy.read_bytes(), path.read_bytes())
+                    self.assertEqual(copy.stat().st_mode & 0o777, 0o600)
+                    copy.unlink()
+        self.refused("gnt-cluster copyfile /etc/hostname", "root directory of this node")
+
+    def test_diagnose(self) -> None:
+        """OS definitions of one group, or of all, a job for each (S2.3-023)."""
+        first = self.newest_job()["id"]
+        printed = self.gnt("gnt-os diagnose -g rack9")
+        self.assertIn("OS: noop [global status: valid]", printed)
+        self.assertIn("Node: node3.virtual, status: valid", printed)
+        self.assertNotIn("node2.virtual", printed)
+        printed = self.gnt("gnt-os diagnose")
+        self.assertIn("Node group: default\n", printed)
+        self.assertIn("Node group: rack9\n", printed)
+        self.assertEqual(self.newest_job()["id"], first + 3)
+        self.refused("gnt-os diagnose -g nosuch", "nosuch")
+
+    def test_verify(self) -> None:
+        """Verification of one group is one job; of all it is one more than there are groups (S2.3-023)."""
+        printed = self.gnt("gnt-cluster verify -g rack9")
+        self.assertIn("* Verifying group 'rack9'", printed)
+        self.assertNotIn("group 'default'", printed)
+        first = self.newest_job()["id"]
+        self.gnt("gnt-cluster verify")
+        self.assertEqual(self.newest_job()["id"], first + 4)
+
+    def test_selection(self) -> None:
+        """Instances are started, stopped and rebooted by their group or nodes (S2.3-030)."""
+        here, there = self.add("here", "-n", "node1"), self.add("there", "-n", "node3")
+        self.gnt("gnt-instance shutdown --force-multiple --node-group rack9")
+        self.assertEqual(self.of("instance", there, "status"), ["ADMIN_down"])
+        self.assertEqual(self.of("instance", here, "status"), ["running"])
+        self.gnt("gnt-instance startup --force-multiple --node-group rack9 default")
+        self.assertEqual(self.of("instance", there, "status"), ["running"])
+        self.gnt("gnt-instance reboot --force-multiple --node-group rack9")
+        self.gnt("gnt-node add-tags node3 rack:9")
+        self.addCleanup(self.gnt, "gnt-node remove-tags node3 rack:9")
+        for option in ("--node node3", "--primary node3", "--node-tags rack:9", "--pri-node-tags rack:9"):
+            self.gnt(f"gnt-instance shutdown --force-multiple {option}")
+            self.assertEqual(self.of("instance", there, "status"), ["ADMIN_down"], option)
+            self.gnt(f"gnt-instance startup {there}")
+        self.refused("gnt-instance shutdown --force-multiple --secondary node3", "No instance matches")
+        self.refused("gnt-instance shutdown --force-multiple --sec-node-tags rack:9", "No instance matches")
+        self.assertEqual(self.of("instance", here, "status"), ["running"])

@@ -120,6 +120,8 @@ class FakeWorld(World):
         self.questions: list[str] = []
         self.programs: list[tuple[list[str], str | None]] = []
         self.slept: list[float] = []
+        self.output = ""
+        """What every program writes."""
         self._replies = list(replies)
         self._codes = list(codes)
         super().__init__(
@@ -131,6 +133,7 @@ class FakeWorld(World):
             clock=lambda: NOW,
             sleep=self.slept.append,
             execute=self._execute,
+            capture=self._capture,
         )
 
     def _ask(self, question: str, choices: tuple[tuple[str, str], ...]) -> str:
@@ -140,6 +143,10 @@ class FakeWorld(World):
     def _execute(self, argv: Sequence[str], *, stdin: str | None = None) -> int:
         self.programs.append((list(argv), stdin))
         return self._codes.pop(0) if self._codes else 0
+
+    def _capture(self, argv: Sequence[str], *, stdin_path: str | None = None) -> tuple[int, str]:
+        self.programs.append((list(argv), stdin_path))
+        return (self._codes.pop(0) if self._codes else 0), self.output
 
     def run(self, command_line: str, *more: str) -> int:
         """Run `gnt-job list -o id`; words with blanks are given one by one."""

@@ -324,9 +324,10 @@ BAD = ["/srv/ganeti/os/debian", False, "no create script", [], [], [], True]
 class OsTests(SynchronousTestCase):
     """gnt-os."""
 
-    def world(self, *rows: list[Any]) -> FakeWorld:
+    def world(self, *rows: list[Any], groups: tuple[str, str] = ("g1", "g1")) -> FakeWorld:
         """A cluster of two nodes with these OS definitions."""
-        nodes = table({"uuid": ("UUID", "text"), "name": ("Node", "text")}, ["u1", "n1"], ["u2", "n2"])
+        titles = {"uuid": ("UUID", "text"), "name": ("Node", "text"), "group": ("Group", "text")}
+        nodes = table(titles, ["u1", "n1", groups[0]], ["u2", "n2", groups[1]])
         master = FakeMaster(results={"OP_OS_DIAGNOSE": list(rows)})
         master.answers["Query"] = lambda what, fields, wanted: (
             nodes if what == "node" else master._Query(what, fields, wanted)
@@ -368,6 +369,17 @@ class OsTests(SynchronousTestCase):
             "    [hidden] path: /usr/lib/ganeti/os/debian, status: valid\n"
             "  Node: n2, status: OS not found\n\n",
         )
+
+    def test_diagnose_groups(self) -> None:
+        """A job for each group, at the same time; each group is shown by itself (S2.3-023)."""
+        world = self.world(os_row("debian", {"u1": [GOOD]}), groups=("g2", "g1"))
+        self.assertEqual(world.run("gnt-os diagnose"), 0)
+        master = world.connect(world.paths)
+        assert isinstance(master, FakeMaster)
+        asked = [opcode["group_name"] for opcode in master.opcodes]
+        self.assertEqual((asked, len(master.jobs)), (["g1", "g2"], 2))
+        titles = [line for line in world.out_text.splitlines() if line.startswith("Node group:")]
+        self.assertEqual(titles, ["Node group: g1", "Node group: g2"])
 
     def test_diagnose_others(self) -> None:
         """Old interfaces have no variants; invalid ones tell why."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti.errors import HypervisorError, OperationFailed, PrereqError
 from ganeti.logic.tags import TagKind
 from ganeti.model.calls.instances import HypervisorValidateParams
+from ganeti.model.calls.os import OsDiagnose, OsStatus
 from ganeti.model.calls.system import NodeTestDelay
 from ganeti.model.cluster import Cluster
 from ganeti.ops.cluster.destroy import DestroyCluster
@@ -275,6 +276,22 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(one.queries.asked[0][2], ["|", ["==", "name", "debian"]])
         with self.assertRaisesRegex(PrereqError, r"unknown field\(s\): colour; known: name, valid"):
             one.run(DiagnoseOs(output_fields=("colour",)))
+
+    def test_os_diagnose_of_a_group(self) -> None:
+        """Only nodes of the group are asked, and only they have to have a definition (S2.3-023)."""
+        one = OperationWorld(with_node(cluster(nodes=6, groups=2), "node6", vm_capable=False))
+        one.queries.rows["os"] = [{"name": "debian", "valid": True}]
+        there = OsStatus(name="debian", path="/os/debian", valid=True, message="")
+        one.nodes.answer(OsDiagnose, lambda node, call: (there,) if node.name[4] in "24" else ())
+        for group, expected in (("group2", [[True, "debian"]]), ("default", [])):
+            found = one.run(DiagnoseOs(output_fields=("valid", "name"), group_name=group))
+            self.assertEqual(found, expected)
+        asked = [called.node.partition(".")[0] for called in one.nodes.calls_of(OsDiagnose)]
+        self.assertEqual(asked, ["node2", "node4", "node1", "node3", "node5"])
+        found = one.run(DiagnoseOs(output_fields=("name",), names=("other",), group_name="group2"))
+        self.assertEqual(found, [])
+        with self.assertRaisesRegex(PrereqError, "nosuch"):
+            one.run(DiagnoseOs(output_fields=("name",), group_name="nosuch"))
 
 
 class DelayTests(SynchronousTestCase):

@@ -59,6 +59,7 @@ OUR_OWN = {
     "OP_NODE_ADD": frozenset({"node_uuid"}),
     "OP_QUERY": frozenset({"cached"}),
     "OP_INSTANCE_CREATE": frozenset({"target_groups"}),
+    "OP_OS_DIAGNOSE": frozenset({"group_name"}),
     "OP_INSTANCE_REPLACE_DISKS": frozenset({"between_groups"}),
     "OP_CLUSTER_SET_PARAMS": frozenset({"diffusion_min_nodes"}),
 }
