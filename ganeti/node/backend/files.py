@@ -16,7 +16,6 @@ from ganeti.node.backend.registry import NodeWorld, node_function
 
 _SSCONF_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _READABLE_BY_ALL = Ownership(mode=0o444)
-_STAMP = Ownership(mode=0o644)
 
 
 @node_function(WriteSsconf)
@@ -58,7 +57,7 @@ def write_ssconf(host: IHost, call: WriteSsconf) -> None:
         # Last: a set that is not complete has the stamp of the one before, and is sent once more.
         if call.stamp is not None:
             text = f"{call.stamp.generation} {call.stamp.number}\n"
-            write_file(host.paths.ssconf_stamp_file, text.encode(), _STAMP, durable=False)
+            write_file(host.paths.ssconf_stamp_file, text.encode(), durable=False)
 
 
 def check_ssconf(call: WriteSsconf) -> None:

@@ -57,6 +57,7 @@ class SsconfTests(WithNode, SynchronousTestCase):
         self.assertEqual(write("x\n", second), "two\n", "once more")
         self.assertEqual(write("new\n", Stamp(generation=6, number=1)), "new\n")
         self.assertEqual(stored_stamp(self.host.paths), Stamp(generation=6, number=1))
+        self.assertEqual(os.stat(self.host.paths.ssconf_stamp_file).st_mode & 0o777, 0o600)
 
     def test_damaged_stamp(self) -> None:
         """A stamp that cannot be read counts as none: changes are refused, the whole set is written."""
