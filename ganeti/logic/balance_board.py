@@ -138,8 +138,6 @@ class Board:
         self._rules = tag_rules(view.cluster)
         self._restrictions = restrictions
         self.states = [state for state in states if state.group == group]
-        self.before = tuple(self.states)
-        """As they were at the beginning."""
         self._index = {state.node: index for index, state in enumerate(self.states)}
         self._is_down = [view.cluster.nodes[state.node].offline for state in self.states]
         self.pieces = self._movable()
@@ -241,17 +239,15 @@ class Board:
         first, second = places_after(piece, kind, target)
         primary, secondary = (left.get(index, states[index]) for index in (first, second))
         arriving = piece.onward if kind is MoveKind.REPLACE_PRIMARY else demand
-        stays = first == piece.primary
         # What is mirrored first and then failed over could have been failed over at once.
-        strict = strict or kind is MoveKind.REPLACE_AND_FAILOVER
-        if not stays and primary_problem(primary, arriving, is_strict=strict) is not None:
+        # Where it stays it has to have what it takes, but soft rules are not asked about again.
+        strict = (strict or kind is MoveKind.REPLACE_AND_FAILOVER) and kind is not MoveKind.REPLACE
+        if primary_problem(primary, arriving, is_strict=strict) is not None:
             return None
         # What is failed over from a node that may not be used leaves its mirror there, however it fits.
         # With a replaced primary the secondary stays what it is, whatever soft rules it breaks by that.
         strict = not (piece.leaves_home if waits else piece.leaves_mirror)
-        problem = secondary_problem(
-            secondary, demand, primary.node, is_strict=strict, before=self.before[second]
-        )
+        problem = secondary_problem(secondary, demand, primary.node, is_strict=strict, is_move=True)
         fits = problem is None or (kind is MoveKind.FAILOVER and not secondary.is_online)
         if not fits:
             return None

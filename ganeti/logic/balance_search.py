@@ -2,15 +2,17 @@
 
 A move brings the *load* of an instance (memory, processors) from one node to another, the *space* it
 takes (disks, spindles) from one to another, or both, and changes what nodes reserve for failover; what
-that does to the score is worked out in `balance_flows`. Each (instance, kind of move) first gets a lower
-bound out of the minima of its parts; those whose bound is below the best score found are then looked at
-exactly, the lowest bound first. Sums that are no spreads (nodes that are not redundant, exclusive tags,
+that does to the score is worked out in `balance_flows`. Each instance has a lower bound for all of its
+moves, each (instance, kind of move) a better one out of the minima of its parts. A heap gives the lowest
+bound: an instance is taken apart into its kinds, a kind is looked at exactly, until no bound is below the
+best score found. Sums that are no spreads (nodes that are not redundant, exclusive tags,
 unusable nodes) enter with the most that a move can gain; the board decides with the exact score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
 
 import msgspec
 
@@ -26,13 +28,18 @@ TOLERANCE = 1e-9
 BRINGS_MIRROR = frozenset({MoveKind.REPLACE, MoveKind.FAILOVER_AND_REPLACE})
 """Kinds after which the target is the secondary."""
 
-_ORDER = {
-    MoveKind.REPLACE: 0,
-    MoveKind.REPLACE_AND_FAILOVER: 1,
-    MoveKind.REPLACE_PRIMARY: 2,
-    MoveKind.FAILOVER_AND_REPLACE: 3,
-    MoveKind.RELOCATE: 4,
-}
+KINDS = (
+    MoveKind.REPLACE,
+    MoveKind.REPLACE_AND_FAILOVER,
+    MoveKind.REPLACE_PRIMARY,
+    MoveKind.FAILOVER_AND_REPLACE,
+    MoveKind.RELOCATE,
+    MoveKind.FAILOVER,
+)
+"""In the order in which those with equal scores win; a failover comes before all others."""
+
+UNSEEN = -1
+"""In place of a kind: the kinds of that instance have no bounds yet."""
 
 Size = tuple[object, ...]
 """Everything of a demand but its name: to instances of one size the same rules apply."""
@@ -114,24 +121,42 @@ class MoveSearch:
         Args:
             below: the limit.
         """
-        if len(self._states) < 1:
+        if not self._states:
             return None
-        bounds = [
-            (bound, number, kind)
-            for number, piece in enumerate(self._board.pieces)
-            for kind, bound in self._bounds(piece)
-            if bound < below and self._usable(piece, kind)
-        ]
-        bounds.sort()
-        race = _Race(below)
-        for bound, number, kind in bounds:
+        race, pieces = _Race(below), self._board.pieces
+        floors = [(self._floor(piece), number, UNSEEN) for number, piece in enumerate(pieces) if piece.kinds]
+        heap: list[tuple[float, int, int]] = [floor for floor in floors if floor[0] <= race.limit]
+        heapify(heap)
+        while heap:
+            bound, number, kind = heappop(heap)
             if bound > race.limit:
                 break
-            if race.may_win(bound, (number,)):
-                self._enter(number, kind, race)
+            if kind != UNSEEN:
+                if race.may_win(bound, (number,)):
+                    self._enter(number, KINDS[kind], race)
+                continue
+            piece = pieces[number]
+            for one, above in self._bounds(piece):
+                if above <= race.limit and self._usable(piece, one):
+                    heappush(heap, (above, number, KINDS.index(one)))
         return race.best
 
     # --- bounds ------------------------------------------------------------------------------
+
+    def _floor(self, piece: Piece) -> float:
+        """No move of an instance leads to a score below this; quicker than the bounds of its kinds."""
+        p, s = self._positions.get(piece.primary), None
+        load, space = self._load(piece.demand), self._space(piece.demand)
+        loads, spaces = min(load.unmoved, load.low(p)), min(space.unmoved, space.low(p))
+        sums = self._left_primary(piece, p)
+        if piece.secondary is None:
+            return loads + spaces + self._reserve.unmoved + sums
+        s, home = self._positions.get(piece.secondary), self._board.states[piece.primary]
+        freed, _ = self._reserve.without(s, home, piece.demand.failover_memory)
+        reserved = self._reserve.lowest(s, freed, None)
+        if s is not None:
+            reserved = min(reserved, self._reserve.lowest(s, freed, s))
+        return loads + min(spaces, space.low(s)) + reserved + sums + self._left_secondary(piece, s)
 
     def _bounds(self, piece: Piece) -> Iterator[tuple[MoveKind, float]]:
         """No move of a kind leads to a score below its bound."""
@@ -220,10 +245,9 @@ class MoveSearch:
         return known
 
     def _with_room(self, demand: Demand, *, is_mirror: bool) -> Iterator[int]:
-        before = self._board.before
-        for place, (index, state) in enumerate(zip(self._indices, self._states)):
+        for place, state in enumerate(self._states):
             if is_mirror:
-                problem = secondary_problem(state, demand, before=before[index])
+                problem = secondary_problem(state, demand, is_move=True)
             else:
                 problem = primary_problem(state, demand)
             if problem is None:
@@ -243,7 +267,7 @@ class MoveSearch:
         if kind is MoveKind.FAILOVER:
             self._try(number, kind, None, (number, -1), race)
             return
-        row, order = self._row(piece, kind), _ORDER[kind]
+        row, order = self._row(piece, kind), KINDS.index(kind)
         if self._has_locations:
             row = [score + cost for score, cost in zip(row, self._location_costs(piece, kind))]
         promising = [(row[place], place) for place in self._usable(piece, kind) if row[place] <= race.limit]

@@ -78,7 +78,7 @@ def secondary_problem(
     primary: NodeId | None = None,
     *,
     is_strict: bool = True,
-    before: NodeState | None = None,
+    is_move: bool = False,
 ) -> Shortfall | None:
     """Why the mirror of an instance cannot lie on this node; None: it can.
 
@@ -87,8 +87,8 @@ def secondary_problem(
         demand: the instance.
         primary: where it runs; None: some node that has no mirrors here so far.
         is_strict: soft rules count, too.
-        before: the node when a plan of moves began: whether it could take over from others if all its
-            instances ran is judged by what it kept then; None: by what it keeps now.
+        is_move: it has a mirror already, elsewhere or in another role: then what this node keeps for others
+            need not suffice if all instances that are stopped ran, too.
     """
     problem = _disk_problem(state, demand, is_strict=is_strict)
     if problem is not None or not is_strict:
@@ -96,23 +96,16 @@ def secondary_problem(
     memory = demand.failover_memory
     if memory >= state.unallocated:
         return _memory(memory, state.unallocated - 1, purpose="for a failover")
-    kept = _kept_for(state, primary)
+    kept = state.peers.get(primary, 0) if primary is not None else 0
     if state.unallocated <= max(state.reserved, kept + memory) and not state.fails_n1:
         return _memory(memory, state.unallocated - kept - 1, why=_kept(kept), purpose="for a failover")
     planned = state.planned_unallocated
     if memory >= planned:
         return _memory(memory, planned - 1, why=_IF_ALL_RAN, purpose="for a failover")
-    before = before or state
-    kept = _kept_for(before, primary)
-    if planned <= max(before.reserved, kept + memory) and planned > before.reserved:
+    if not is_move and planned <= max(state.reserved, kept + memory) and planned > state.reserved:
         why = f"{_IF_ALL_RAN} {_kept(kept)}".strip()
         return _memory(memory, planned - kept - 1, why=why, purpose="for a failover")
     return None
-
-
-def _kept_for(state: NodeState, primary: NodeId | None) -> int:
-    """Memory that a node keeps for the failure of another."""
-    return state.peers.get(primary, 0) if primary is not None else 0
 
 
 def policy_problem(demand: Demand, policy: InstancePolicy) -> Shortfall | None:
