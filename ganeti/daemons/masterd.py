@@ -25,6 +25,7 @@ from ganeti.io.doorbell import SocketDoorbell
 from ganeti.io.files import Ownership
 from ganeti.io.journal import Journal
 from ganeti.io.reachability import Reachability
+from ganeti.io.watcher_pause import WatcherPause
 from ganeti.master.allocation import Allocation
 from ganeti.master.client_api import MasterApi
 from ganeti.master.client_service import ClientService, turn_of
@@ -42,7 +43,6 @@ from ganeti.master.op_executor import OpExecutor, Services
 from ganeti.master.queries import Queries
 from ganeti.master.redistribution import Redistribution
 from ganeti.master.replication import Replicator, claim_generation
-from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.cluster import Cluster
 from ganeti.model.delta import Delta
 from ganeti.model.paths import Paths

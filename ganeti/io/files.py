@@ -9,7 +9,8 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 import msgspec
@@ -27,9 +28,20 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
 
 PRIVATE = Ownership()
 
+_LOCK_RETRY_S = 0.05
+
+
+class InUse(GanetiError):
+    """Another process holds a lock."""
+
 
 def write_file(
-    path: str, data: bytes | Iterable[bytes], ownership: Ownership = PRIVATE, *, durable: bool = True
+    path: str,
+    data: bytes | Iterable[bytes],
+    ownership: Ownership = PRIVATE,
+    *,
+    durable: bool = True,
+    before_rename: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Replace a file's content in one step; readers see the old one or the new one.
 
@@ -38,6 +50,7 @@ def write_file(
         data: the content, whole or in pieces.
         ownership: set before the file gets its name, so it is never there with another.
         durable: survives a power failure once this returns.
+        before_rename: gets the name that the new file has until then, to open or lock it.
 
     Raises:
         OSError: the old file is as it was, and nothing is left beside it.
@@ -45,6 +58,7 @@ def write_file(
     temporary = f"{path}.new-{os.getpid()}"
     try:
         _write_new(temporary, [data] if isinstance(data, bytes) else data, ownership, durable=durable)
+        before_rename(temporary)
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -102,16 +116,18 @@ def read_limited(path: str, *, at_most: int) -> bytes:
 
 
 class FileLock:
-    """An exclusive lock on a file, held until released or until the process ends.
+    """A lock on a file, held until released or until the process ends.
 
     Args:
         path: created if missing, never removed.
         purpose: what it protects, for the message.
+        shared: others may hold it shared, too, but nobody alone.
     """
 
-    def __init__(self, path: str, purpose: str) -> None:
+    def __init__(self, path: str, purpose: str, *, shared: bool = False) -> None:
         self._path = path
         self._purpose = purpose
+        self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._descriptor: int | None = None
 
     @property
@@ -119,25 +135,30 @@ class FileLock:
         """Whether this object holds it."""
         return self._descriptor is not None
 
-    def acquire(self) -> None:
-        """Take it at once.
+    def acquire(self, *, timeout_s: float = 0.0) -> None:
+        """Take it, at once or (blocking) within some time.
 
         Raises:
-            GanetiError: another process has it.
+            InUse: another process has it.
             OSError: the file cannot be opened.
         """
         if self._descriptor is not None:
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise GanetiError(
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                if lock_file(descriptor, self._mode):
+                    break
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if time.monotonic() >= end:
+                os.close(descriptor)
+                raise InUse(
                     f"{self._purpose} is in use by another process (lock file {self._path}); stop it first"
-                ) from error
-            raise
+                )
+            time.sleep(_LOCK_RETRY_S)
         self._descriptor = descriptor
 
     def release(self) -> None:
@@ -157,3 +178,18 @@ class FileLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def lock_file(descriptor: int, mode: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file without waiting; gives whether that was possible.
+
+    Raises:
+        OSError: the file cannot be locked at all.
+    """
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

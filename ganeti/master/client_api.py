@@ -13,13 +13,13 @@ from zope.interface import implementer
 
 from ganeti.errors import JobLost
 from ganeti.interfaces import IConfig, IQueries
+from ganeti.io.watcher_pause import WatcherPause
 from ganeti.logic.cluster_info import cluster_info, own_architecture
 from ganeti.logic.tags import tags_of
 from ganeti.master import client_requests as requests
 from ganeti.master.client_requests import read
 from ganeti.master.job_queue import Changed, JobQueue
 from ganeti.master.job_watch import JobChange, JobWatch, Subscription
-from ganeti.master.watcher_pause import WatcherPause
 from ganeti.version import PROTOCOL_VERSION, RELEASE
 from ganeti.wire import master_commands as commands
 from ganeti.wire.locator import GuardedLocator

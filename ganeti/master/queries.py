@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from ganeti.errors import ErrorCode, PrereqError
 from ganeti.interfaces import IConfig, INodes, IQueries
+from ganeti.io.watcher_pause import WatcherPause
 from ganeti.logic.cluster_info import own_architecture
 from ganeti.logic.fields import group, instance, node
 from ganeti.logic.fields.base import Absent, Field, Status, Table, unknown_definition
@@ -31,7 +32,6 @@ from ganeti.logic.os_rows import os_rows
 from ganeti.logic.qlang import CompiledFilter, compile_filter
 from ganeti.master.cluster_state import ClusterState
 from ganeti.master.job_queue import JobQueue
-from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.calls.instances import InstanceConsoleInfo
 from ganeti.model.calls.os import OsDiagnose
 from ganeti.model.calls.outcome import Answer

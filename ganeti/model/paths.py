@@ -118,6 +118,11 @@ class Paths:
         return f"{self.socket_dir}/ganeti-master"
 
     @property
+    def crypto_dir(self) -> str:
+        """Keys and certificates of single transfers, a directory with `key` and `cert` for each."""
+        return f"{self.run_dir}/crypto"
+
+    @property
     def hooks_dir(self) -> str:
         """Hook scripts."""
         return f"{self.conf_dir}/hooks"
@@ -176,6 +181,34 @@ class Paths:
     def ssconf_stamp_file(self) -> str:
         """Which set of ssconf files this node has."""
         return f"{self.data_dir}/ssconf.stamp"
+
+    @property
+    def watcher_lock_file(self) -> str:
+        """Shared by runs of the watcher; whoever must not be disturbed by one holds it alone."""
+        return f"{self.lock_dir}/ganeti-watcher.lock"
+
+    @property
+    def watcher_pause_file(self) -> str:
+        """Until when the watcher is to do nothing, seconds since the epoch."""
+        return f"{self.data_dir}/watcher.pause"
+
+    def watcher_state(self, group: str) -> str:
+        """What the watcher remembers of a node group (its UUID)."""
+        return f"{self.data_dir}/watcher.{group}.data"
+
+    @property
+    def instance_status(self) -> str:
+        """Name and status of all instances, for other programs."""
+        return f"{self.run_dir}/instance-status"
+
+    def group_status(self, group: str) -> str:
+        """Name and status of the instances of a node group (its UUID)."""
+        return f"{self.run_dir}/instance-status.group-{group}"
+
+    @property
+    def daemon_options(self) -> str:
+        """Options with which daemons of this node are started: lines such as `NODED_ARGS="-b 10.0.0.1"`."""
+        return f"{self.root}/etc/default/ganeti"
 
     def ssconf(self, name: str) -> str:
         """File with one value of the configuration for scripts."""

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 
+from ganeti.daemons.bootstrap import DAEMONS
 from ganeti.vcluster.layout import Layout, VirtualNode
 
 
@@ -60,15 +61,27 @@ def _write_node(layout: Layout, node: VirtualNode, hosts: str) -> None:
         paths.log_dir,
         paths.lock_dir,
         paths.hooks_dir,
+        os.path.dirname(paths.daemon_options),
         f"{paths.root}/srv/ganeti/os",
     ):
         os.makedirs(directory, exist_ok=True)
     _write(paths.hosts_file, hosts)
     _write(paths.hostname_file, node.name + "\n")
+    if not layout.is_simulated(node):
+        _write(paths.daemon_options, _daemon_options(layout, node))
     _write(paths.file_storage_paths, f"{layout.shared_dir}\n{layout.file_dir}\n")
     _write_program(paths.node_setup_script, _delivery_script(layout))
     _write_program(f"{paths.conf_dir}/node-shell", _shell_script(layout))
     _add_examples(layout, node)
+
+
+def _daemon_options(layout: Layout, node: VirtualNode) -> str:
+    lines = ["# Options with which the watcher starts daemons of this node."]
+    for daemon in DAEMONS:
+        words = layout.daemon_options(node, daemon)
+        if words:
+            lines.append(f'{daemon.removeprefix("ganeti-").upper()}_ARGS="{shlex.join(words)}"')
+    return "\n".join(lines) + "\n"
 
 
 def _add_examples(layout: Layout, node: VirtualNode) -> None:

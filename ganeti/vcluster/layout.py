@@ -84,6 +84,12 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             return "::" if self.ipv6 else "0.0.0.0"
         return f"{node.address},{self.cluster_address}" if with_cluster and node.number == 1 else node.address
 
+    def daemon_options(self, node: VirtualNode, daemon: str) -> list[str]:
+        """Options with which a daemon of a node is started."""
+        if daemon == "ganeti-masterd":
+            return []
+        return ["--bind", self.bind_address(node, with_cluster=daemon == "ganeti-noded")]
+
     def primary(self, node: VirtualNode) -> str:
         """Primary address of a node."""
         return node.address6 if self.ipv6 and node.address6 is not None else node.address

@@ -105,15 +105,10 @@ def start_node(layout: Layout, node: VirtualNode) -> None:
 
 
 def _start_daemon(layout: Layout, node: VirtualNode, daemon: str) -> None:
-    options = (
-        []
-        if daemon == "ganeti-masterd"
-        else ["--bind", layout.bind_address(node, with_cluster=daemon == "ganeti-noded")]
-    )
     control.start(
         layout.paths(node),
         daemon,
-        options,
+        layout.daemon_options(node, daemon),
         environment=environment(layout, node),
         prefix=command_on(layout, node, ()),
     )

@@ -53,6 +53,7 @@ class RunningCluster:
         nodes: how many.
         hypervisor: `fake` or `kvm`.
         templates: enabled disk templates.
+        groups: of nodes; nodes are dealt out in turn.
         environment: further variables for whatever runs on the nodes.
     """
 
@@ -62,6 +63,7 @@ class RunningCluster:
         *,
         hypervisor: str = "fake",
         templates: str = "diskless,file,sharedfile",
+        groups: int = 1,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.environment = dict(environment or {})
@@ -77,6 +79,7 @@ class RunningCluster:
             self.vcluster(
                 "create",
                 *("--nodes", str(nodes), "--hypervisor", hypervisor, "--disk-templates", templates),
+                *("--groups", str(groups)),
             )
             self.layout: Layout = load(self.directory)
         except BaseException:

@@ -34,6 +34,7 @@ LAYERS = {
     "ganeti.confd": 4,
     "ganeti.rapi": 4,
     "ganeti.cli": 4,
+    "ganeti.watcher": 4,
     "ganeti.testing": 4,
     "ganeti.daemons": 5,
     "ganeti.vcluster": 5,
@@ -51,6 +52,15 @@ FORBIDDEN = {
     "ganeti.confd": ("ganeti.master", "ganeti.node", "ganeti.ops", "ganeti.cli", "ganeti.rapi"),
     "ganeti.rapi": ("ganeti.master", "ganeti.node", "ganeti.cli"),
     "ganeti.cli": ("ganeti.master", "ganeti.node", "ganeti.rapi", "ganeti.wire"),
+    "ganeti.watcher": (
+        "ganeti.master",
+        "ganeti.node",
+        "ganeti.ops",
+        "ganeti.rapi",
+        "ganeti.storage",
+        "ganeti.hypervisors",
+        "ganeti.wire",
+    ),
     "ganeti.plugin_registry": ("ganeti.master", "ganeti.node", "ganeti.storage", "ganeti.hypervisors"),
 }
 """What a package must not import although the numbers would allow it."""

@@ -21,8 +21,12 @@ GROUPS = (
     (26, 32),
     # The state cache.
     (40, 55),
+    # The watcher.
+    (60, 72),
     # Flags of nodes.
     (100, 107),
+    # Private files of the watcher.
+    (171, 171),
 )
 """What there is of node groups."""
 

@@ -6,9 +6,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti.io.watcher_pause import WatcherPause
 from ganeti.master.cluster_state import ClusterState
 from ganeti.master.queries import LIVE_TIMEOUT_S, SLICE_ROWS, Queries
-from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.paths import Paths
 from ganeti.testing.clusters import cluster
 from ganeti.testing.config import MemoryConfig

@@ -10,10 +10,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import ErrorCode, JobQueueError, PrereqError
+from ganeti.io.watcher_pause import WatcherPause
 from ganeti.logic.lock_attempts import TIMEOUTS_S
 from ganeti.master.queries import Queries
 from ganeti.master.replication import Replicator, Standing
-from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.calls.system import QueueUpdate
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import JobId

@@ -12,3 +12,9 @@ confd = ServiceMaker(
     "ganeti-confd", "ganeti.daemons.confd", "Configuration daemon: answers signed questions.", "ganeti-confd"
 )
 rapi = ServiceMaker("ganeti-rapi", "ganeti.daemons.rapi", "Remote HTTP interface.", "ganeti-rapi")
+watcher = ServiceMaker(
+    "ganeti-watcher",
+    "ganeti.daemons.watcher",
+    "Watcher: keeps running what should run.",
+    "ganeti-watcher",
+)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import msgspec
-
 from ganeti.logic.fields.instance import InstanceWorld, status
 from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
 from ganeti.model.calls.report import KnownReport
 from ganeti.model.cluster import Cluster
+from ganeti.model.findings import Findings, InstanceFinding, NodeFinding
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, LockRequest, shared
@@ -24,38 +23,6 @@ from ganeti.ops.group.base import GroupOpCode, GroupOperation
 
 class UpdateNodeGroupCache(GroupOpCode, frozen=True, kw_only=True, tag="OP_UPDATE_NODE_GROUP_CACHE"):
     """Ask all nodes of a group for their state and that of their instances."""
-
-
-class NodeFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node is."""
-
-    state: str
-    """answered; silent: it gave no answer; offline: marked so; busy: another job has it locked."""
-    boot_id: str | None = None
-    problem: str = ""
-    """Why it did not answer, or not everything."""
-
-
-class InstanceFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """How an instance is that has its primary node in the group."""
-
-    status: str | None
-    """The established word (operations.md section 4); None: its node or itself is busy."""
-    admin_state: str
-    disks_active: bool
-    disk_template: str
-    primary: str
-    secondaries: tuple[str, ...]
-    is_split: bool
-    """Its nodes are in more than one group."""
-
-
-class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """Nodes and instances of a group by name."""
-
-    group: GroupId
-    nodes: Mapping[str, NodeFinding]
-    instances: Mapping[str, InstanceFinding]
 
 
 class UpdateNodeGroupCacheOperation(GroupOperation[UpdateNodeGroupCache, None, Findings]):

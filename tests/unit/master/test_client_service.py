@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 from ganeti.errors import GanetiError, JobLost, JobQueueDrained, PrereqError, ProgrammerError
 from ganeti.interfaces import IQueries
+from ganeti.io.watcher_pause import WatcherPause
 from ganeti.master.client_api import MasterApi
 from ganeti.master.client_service import ClientService, Peer, turn_of
-from ganeti.master.watcher_pause import WatcherPause
 from ganeti.model.paths import Paths
 from ganeti.testing.jobs import EPOCH, JobWorld
 from ganeti.wire import master_commands as commands

@@ -22,7 +22,7 @@ class WatcherPause:
     """
 
     def __init__(self, paths: Paths, clock: IClock) -> None:
-        self._path = os.path.join(paths.data_dir, "watcher.pause")
+        self._path = paths.watcher_pause_file
         self._clock = clock
 
     def until(self) -> float | None:

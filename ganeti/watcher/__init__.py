@@ -1,0 +1,1 @@
+"""Parts of the watcher and the cleaner: blocking code that knows masterd by its client socket only."""
