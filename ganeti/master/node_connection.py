@@ -237,7 +237,8 @@ class NodeConnection:
         return NodeUnreachable(f"node {self.name} cannot be reached: {self.problem}")
 
     def _ended(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        # An attempt that is cancelled may say so in its own words.
+        if not self._is_stopped and not failure.check(CancelledError):
             self.log.failure("connection to node {node} given up", failure, node=self.name)
             # A mistake of ours: the next call begins anew.
             self._task = None

@@ -7,6 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -532,3 +533,19 @@ class SyncTests(PoolCase):
         self.assertEqual(self.links(), [])
         self.settle(100)
         self.assertEqual(len(self.cluster.pairs), 1)
+
+    def test_stop_while_connecting(self) -> None:
+        """An attempt that is given up in the words of Twisted's endpoints is no mistake."""
+        begun: list[Deferred[Any]] = []
+
+        async def connect(wanted: Node) -> Any:
+            begun.append(Deferred(lambda waiting: waiting.errback(ConnectingCancelledError(None))))
+            return await begun[-1]
+
+        pool = NodePool(self.clock, cast(NodeConnector, connect), jitter=lambda: 0.0)
+        pool.startService()  # type: ignore[no-untyped-call]
+        pool.sync(cluster_of(make_node("n0")))
+        self.assertEqual(len(begun), 1)
+        pool.stopService()
+        self.assertTrue(begun[0].called)
+        self.assertEqual(self.flushLoggedErrors(), [])
