@@ -266,8 +266,21 @@ class IAllocation(Interface):
             PrereqError: insufficient_resources: nothing fits; says why.
         """
 
-    def view(cluster: Cluster, *, cached: bool = True) -> Awaitable[ClusterView]:
-        """What an allocator would know of all nodes."""
+    def view(
+        cluster: Cluster,
+        *,
+        groups: Collection[GroupId] | None = None,
+        candidates: Collection[NodeId] | None = None,
+        cached: bool = True,
+    ) -> Awaitable[ClusterView]:
+        """What an allocator would know; a node that gives no answer, or half of one, is left out.
+
+        Args:
+            cluster: configuration to decide on.
+            groups: only ask nodes of these; None: of all.
+            candidates: only these nodes may be used; None: all.
+            cached: what the nodes told lately is good enough.
+        """
 
     def document(request: AllocationRequest, *, cluster: Cluster) -> Awaitable[str]:
         """The established JSON that an external allocator would get for a request now."""

@@ -92,7 +92,7 @@ class Allocation:
 
     async def document(self, request: AllocationRequest, *, cluster: Cluster) -> str:
         """What an external program would get; see `IAllocation`."""
-        view = await self._view(cluster, groups=concerned(request, cluster), cached=False)
+        view = await self.view(cluster, groups=concerned(request, cluster), cached=False)
         external = self._external()
         if external is None:
             raise AllocatorError("no plugin for external allocators is installed")
@@ -118,7 +118,7 @@ class Allocation:
         self._refuse_unknown(name)
         _refuse_unallocable(request, cluster)
         groups = concerned(request, cluster)
-        view = await self._view(cluster, groups=groups, candidates=candidates, cached=cached)
+        view = await self.view(cluster, groups=groups, candidates=candidates, cached=cached)
         solution = await self._ask(name, request, view)
         for instance, reason in solution.failed:
             self.log.info("no place for {instance}: {reason}", instance=instance, reason=reason)
@@ -173,19 +173,15 @@ class Allocation:
             solution: Solution = external.decode(request, view, answer)
         return solution
 
-    async def view(self, cluster: Cluster, *, cached: bool = True) -> ClusterView:
-        """What an allocator would know of all nodes; see `IAllocation`."""
-        return await self._view(cluster, cached=cached)
-
-    async def _view(
+    async def view(
         self,
         cluster: Cluster,
         *,
         groups: Collection[GroupId] | None = None,
         candidates: Collection[NodeId] | None = None,
-        cached: bool,
+        cached: bool = True,
     ) -> ClusterView:
-        """What the nodes of these groups say; one that gives no answer, or half of one, is left out."""
+        """What the nodes of these groups say; see `IAllocation`."""
         asked = [
             node
             for node in cluster.nodes.values()

@@ -40,7 +40,7 @@ from ganeti.model.allocation import AllocationRequest, ClusterView, Placement, S
 from ganeti.model.calls.outcome import Answer
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS, DiskTemplate
-from ganeti.model.ids import JobId, NodeId, names_match
+from ganeti.model.ids import GroupId, JobId, NodeId, names_match
 from ganeti.model.locks import LockPlan
 from ganeti.ops.base import Context, OpCode, Operation
 from ganeti.ops.registry import Registry, load
@@ -163,7 +163,14 @@ class FakeAllocation:
             raise AllocatorError(f"allocator {name} crashed")
         return Solution(placements=(Placement(instance="any", nodes=nodes),))
 
-    async def view(self, cluster: Cluster, *, cached: bool = True) -> ClusterView:
+    async def view(
+        self,
+        cluster: Cluster,
+        *,
+        groups: Collection[GroupId] | None = None,
+        candidates: Collection[NodeId] | None = None,
+        cached: bool = True,
+    ) -> ClusterView:
         """What the simulated nodes of a world tell."""
         if self.known is not None:
             return self.known

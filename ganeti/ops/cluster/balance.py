@@ -87,7 +87,8 @@ class BalanceClusterOperation(Operation[BalanceCluster, Plans, Jobs]):
 
     async def gather(self, ctx: Context) -> Plans:
         """The plans, in the order of the groups' names."""
-        view = await ctx.allocation.view(ctx.cluster)
+        groups = [group.uuid for group in self._groups(ctx.cluster)]
+        view = await ctx.allocation.view(ctx.cluster, groups=groups)
         left = self.op.max_moves
         plans = []
         for group in self._groups(ctx.cluster):
