@@ -39,6 +39,8 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint
     text: str
     lacking: int = 0
+    resource: Constraint | None = None
+    """Of a policy: what it is about, where that is memory, disk, processors or spindles."""
 
 
 def primary_problem(state: NodeState, demand: Demand, *, is_strict: bool = True) -> Shortfall | None:
@@ -116,28 +118,41 @@ def policy_problem(demand: Demand, policy: InstancePolicy) -> Shortfall | None:
     """
     if demand.template not in policy.disk_templates:
         text = f"its policy does not allow {demand.template} disks"
-        return Shortfall(constraint=Constraint.POLICY, text=text)
-    first: str | None = None
+        return Shortfall(constraint=Constraint.POLICY, text=text, resource=Constraint.DISK)
+    first: tuple[str, Constraint | None] = ("any instance", None)
+    is_first = True
     for allowed in policy.minmax:
         broken = next(_out_of_range(demand, allowed.min, allowed.max), None)
         if broken is None:
             return None
-        first = first or broken
-    text = f"its policy does not allow {first or 'any instance'}"
-    return Shortfall(constraint=Constraint.POLICY, text=text)
+        if is_first:
+            first, is_first = broken, False
+    what, resource = first
+    return Shortfall(
+        constraint=Constraint.POLICY, text=f"its policy does not allow {what}", resource=resource
+    )
 
 
-def _out_of_range(demand: Demand, least: InstanceSpec, most: InstanceSpec) -> Iterator[str]:
-    figures = [("memory", "MiB", demand.memory, least.memory_size, most.memory_size)]
-    figures += [("a disk of", "MiB", size, least.disk_size, most.disk_size) for size in demand.disk_sizes]
-    figures.append(("a number of virtual processors of", "", demand.vcpus, least.cpu_count, most.cpu_count))
+def _out_of_range(
+    demand: Demand, least: InstanceSpec, most: InstanceSpec
+) -> Iterator[tuple[str, Constraint | None]]:
+    """What lies outside of a range, and which resource that is."""
+    memory, disk, cpu = Constraint.MEMORY, Constraint.DISK, Constraint.CPU
+    cpus, spindles = demand.vcpus, demand.spindle_use
+    figures: list[tuple[Constraint | None, str, str, int, int, int]] = [
+        (memory, "memory", "MiB", demand.memory, least.memory_size, most.memory_size)
+    ]
+    for size in demand.disk_sizes:
+        figures.append((disk, "a disk of", "MiB", size, least.disk_size, most.disk_size))
+    figures.append((cpu, "a number of virtual processors of", "", cpus, least.cpu_count, most.cpu_count))
     if demand.template != "diskless":
         count = len(demand.disk_sizes)
-        figures.append(("a number of disks of", "", count, least.disk_count, most.disk_count))
-    figures.append(("a spindle use of", "", demand.spindle_use, least.spindle_use, most.spindle_use))
-    for what, unit, value, low, high in figures:
+        figures.append((None, "a number of disks of", "", count, least.disk_count, most.disk_count))
+    use = ("a spindle use of", "", spindles, least.spindle_use, most.spindle_use)
+    figures.append((Constraint.SPINDLES, *use))
+    for resource, what, unit, value, low, high in figures:
         if not low <= value <= high:
-            yield " ".join(filter(None, (f"{what} {value}", unit, f"(allowed: {low} to {high})")))
+            yield " ".join(filter(None, (f"{what} {value}", unit, f"(allowed: {low} to {high})"))), resource
 
 
 def _disk_problem(state: NodeState, demand: Demand, *, is_strict: bool) -> Shortfall | None:
@@ -148,13 +163,16 @@ def _disk_problem(state: NodeState, demand: Demand, *, is_strict: bool) -> Short
         return Shortfall(constraint=Constraint.DISK, text=text)
     if state.free_disk - demand.disk <= 0:
         return _disk(demand.disk, state.free_disk - 1)
+    if is_strict and state.free_disk - demand.disk < state.kept_disk:
+        return _disk(demand.disk, state.free_disk - state.kept_disk)
     if state.has_exclusive_storage:
         if state.free_spindles < demand.spindle_use:
             return _spindles(demand, state.free_spindles)
     elif is_strict and state.spindles + demand.spindle_use > state.spindle_limit:
         return _spindles(demand, int(state.spindle_limit) - state.spindles)
-    if is_strict and state.planned_free_disk - demand.disk <= 0:
-        return _disk(demand.disk, state.planned_free_disk - 1)
+    planned = min(state.planned_free_disk - 1, state.planned_free_disk - state.kept_disk)
+    if is_strict and demand.disk > planned:
+        return _disk(demand.disk, planned)
     return None
 
 

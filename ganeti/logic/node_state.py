@@ -99,6 +99,8 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     total_disk: int = 0
     free_disk: int = 0
     planned_free_disk: int = 0
+    kept_disk: int = 0
+    """Disk space that new instances have to leave free."""
     has_disk_report: bool = True
     total_cpus: int = 1
     used_cpus: int = 0

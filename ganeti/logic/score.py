@@ -114,25 +114,34 @@ class ClusterScore:
 
     Args:
         states: all nodes that count, also offline ones.
+        values: what `node_values` gives for each, where that is known.
     """
 
     __slots__ = ("count", "places", "sums", "variances")
 
-    def __init__(self, states: Sequence[NodeState]) -> None:
-        online = [node_values(state) for state in states if state.is_online]
-        offline = [node_values(state) for state in states if not state.is_online]
+    def __init__(
+        self, states: Sequence[NodeState], values: Sequence[tuple[float, ...]] | None = None
+    ) -> None:
+        known = [node_values(state) for state in states] if values is None else values
+        online = [row for row, state in zip(known, states) if state.is_online]
+        offline = [row for row, state in zip(known, states) if not state.is_online]
+        spreads: dict[tuple[float, ...], tuple[float, float]] = {}
         self.count = len(online)
         self.sums = [0.0] * len(METRICS)
         self.variances = [0.0] * len(METRICS)
         for index, metric in enumerate(METRICS):
-            column = [values[index] for values in (online if metric.is_spread else online + offline)]
-            self.sums[index] = reduce(add, column, 0.0)
+            column = tuple([row[index] for row in (online if metric.is_spread else online + offline)])
             if metric.is_spread and column:
-                mean = self.sums[index] / self.count
-                self.variances[index] = reduce(add, [(x - mean) ** 2 for x in column], 0.0) / self.count
+                if column not in spreads:
+                    spreads[column] = _spread(column)
+                self.sums[index], self.variances[index] = spreads[column]
+            else:
+                self.sums[index] = reduce(add, column, 0.0)
         self.places: Counter[Place] = Counter()
         for state in states:
-            self.places.update(crowded_places(state))
+            crowded = crowded_places(state)
+            if crowded:
+                self.places.update(crowded)
         self.sums[_CROWDING] = float(sum(count - 1 for count in self.places.values()))
 
     def after(self, before: NodeState, changed: NodeState) -> ClusterScore:
@@ -172,6 +181,13 @@ class ClusterScore:
         for metric, amount, variance in zip(METRICS, self.sums, self.variances):
             total += metric.weight * (sqrt(variance) if metric.is_spread else amount)
         return total
+
+
+def _spread(column: tuple[float, ...]) -> tuple[float, float]:
+    """Sum and variance."""
+    total = reduce(add, column, 0.0)
+    mean = total / len(column)
+    return total, reduce(add, [(x - mean) ** 2 for x in column], 0.0) / len(column)
 
 
 def cluster_score(states: Sequence[NodeState]) -> float:
