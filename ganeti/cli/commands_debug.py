@@ -152,7 +152,14 @@ def _nics(invocation: Invocation) -> list[dict[str, Any]]:
     return found
 
 
-_MODES = ("relocate", "allocate", "node-evacuate", "change-group", "multi-allocate")
+_MODES = (
+    "relocate",
+    "allocate",
+    "allocate-secondary",
+    "node-evacuate",
+    "change-group",
+    "multi-allocate",
+)
 
 COMMANDS = (
     Command(

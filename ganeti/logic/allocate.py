@@ -15,10 +15,11 @@ from ganeti.logic.evacuate import change_group, evacuate
 from ganeti.logic.node_figures import Question, question_of, traits_of
 from ganeti.logic.node_state import Demand, demand_of_request, node_states
 from ganeti.logic.placement import Choice, Scene, occupied, place
-from ganeti.logic.relocate import relocate
+from ganeti.logic.relocate import allocate_secondary, relocate
 from ganeti.logic.shortage import explain
 from ganeti.model.allocation import (
     Allocate,
+    AllocateSecondary,
     AllocationRequest,
     ChangeGroup,
     ClusterView,
@@ -47,6 +48,8 @@ def solve(request: AllocationRequest, view: ClusterView) -> Solution:
             return _allocate(view, request.instances)
         case Relocate():
             return relocate(request, scene_of(view, question_of(request, view.cluster)))
+        case AllocateSecondary():
+            return allocate_secondary(request, scene_of(view, question_of(request, view.cluster)))
         case ChangeGroup():
             return change_group(request, scene_of(view, question_of(request, view.cluster)))
         case Evacuate():

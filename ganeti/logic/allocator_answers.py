@@ -15,6 +15,7 @@ from ganeti.errors import AllocatorError
 from ganeti.logic.node_figures import nodes_needed
 from ganeti.model.allocation import (
     Allocate,
+    AllocateSecondary,
     AllocationRequest,
     Capacity,
     ChangeGroup,
@@ -95,6 +96,9 @@ def _solution(request: AllocationRequest, view: ClusterView, content: Any) -> So
         case Allocate(instance=InstanceRequest(name=name)) | Relocate(instance=name):
             nodes = _convert(content, tuple[str, ...])
             return Solution(placements=(_placement(view, name, nodes),))
+        case AllocateSecondary(instance=name):
+            node = _convert(content, str)
+            return Solution(placements=(_placement(view, name, (node,)),))
         case MultiAllocate():
             several = _convert(content, _Several)
             return Solution(
@@ -168,7 +172,7 @@ def _asked_for(request: AllocationRequest) -> Iterator[str]:
             yield request.instance.name
         case MultiAllocate():
             yield from (instance.name for instance in request.instances)
-        case Relocate():
+        case Relocate() | AllocateSecondary():
             yield request.instance
         case ChangeGroup() | Evacuate():
             yield from request.instances
@@ -188,6 +192,9 @@ def _mistakes(request: AllocationRequest, view: ClusterView, placement: Placemen
         case Relocate():
             yield from _count_mistakes(names, 1)
             yield from _relocation_mistakes(request, view, placement)
+        case AllocateSecondary():
+            yield from _count_mistakes(names, 1)
+            yield from _partner_mistakes(request.instance, view, placement)
         case Evacuate() | ChangeGroup() | Capacity():
             # They name nodes that an instance keeps, whatever the state of these.
             return
@@ -229,12 +236,18 @@ def _group_mistakes(view: ClusterView, placement: Placement, wanted: InstanceReq
 
 
 def _relocation_mistakes(request: Relocate, view: ClusterView, placement: Placement) -> Iterator[str]:
+    for node in placement.nodes:
+        if node in request.relocate_from:
+            yield f"back on {view.cluster.nodes[node].name}, which it was to leave"
+    yield from _partner_mistakes(request.instance, view, placement)
+
+
+def _partner_mistakes(name: str, view: ClusterView, placement: Placement) -> Iterator[str]:
+    """What is wrong with another node for an existing instance."""
     cluster = view.cluster
-    instance = cluster.instance(request.instance)
+    instance = cluster.instance(name)
     group = cluster.nodes[instance.primary_node].group
     for node in (cluster.nodes[node] for node in placement.nodes):
-        if node.uuid in request.relocate_from:
-            yield f"back on {node.name}, which it was to leave"
         if node.uuid == instance.primary_node:
             yield f"on {node.name}, which is its primary node"
         if node.group != group:

@@ -21,6 +21,7 @@ from ganeti.logic.node_figures import (
 )
 from ganeti.model.allocation import (
     Allocate,
+    AllocateSecondary,
     AllocationRequest,
     Capacity,
     ChangeGroup,
@@ -157,6 +158,8 @@ def _request(request: AllocationRequest, view: ClusterView) -> Document:
             return {"type": "multi-allocate", "instances": entries}
         case Relocate():
             return {"type": "relocate", **_relocation(request, view.cluster)}
+        case AllocateSecondary():
+            return {"type": "allocate-secondary", "name": request.instance}
         case Evacuate():
             return {
                 "type": "node-evacuate",

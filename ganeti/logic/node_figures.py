@@ -13,6 +13,7 @@ import msgspec
 
 from ganeti.model.allocation import (
     Allocate,
+    AllocateSecondary,
     AllocationRequest,
     ClusterView,
     InstanceRequest,
@@ -126,7 +127,7 @@ def question_of(request: AllocationRequest, cluster: Cluster) -> Question:
     match request:
         case Allocate(instance=InstanceRequest() as wanted):
             return Question(hypervisor=wanted.hypervisor, template=wanted.disk_template)
-        case Relocate(instance=name):
+        case Relocate(instance=name) | AllocateSecondary(instance=name):
             instance = cluster.instance(name)
             return Question(hypervisor=instance.hypervisor, template=cluster.disk_template(instance))
         case MultiAllocate(instances=(first, *_)):

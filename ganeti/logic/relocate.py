@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from ganeti.errors import AllocatorError
 from ganeti.logic.constraints import Shortfall, primary_problem, secondary_problem
-from ganeti.logic.node_figures import backend_reader, traits_of
+from ganeti.logic.node_figures import backend_reader, disk_space, traits_of
 from ganeti.logic.node_state import Demand, NodeState, demand_of_instance
 from ganeti.logic.pair_search import Search
 from ganeti.logic.placement import Scene
 from ganeti.logic.placement_tags import tag_rules
 from ganeti.logic.score import ClusterScore
 from ganeti.logic.shortage import no_target
-from ganeti.model.allocation import Placement, Relocate, Solution
+from ganeti.model.allocation import AllocateSecondary, Placement, Relocate, Solution
 from ganeti.model.cluster import Cluster
-from ganeti.model.disk import Mirroring
+from ganeti.model.disk import DiskTemplate, Mirroring
 from ganeti.model.instance import Instance
 
 
@@ -59,6 +61,51 @@ def relocate(request: Relocate, scene: Scene, *, is_strict: bool = True) -> Solu
     best = _best(demand, group, online, allowed, instance if is_mirrored else None)
     placement = Placement(instance=instance.name, nodes=(best.node,))
     return Solution(placements=(placement,), info=f"{instance.name} moves from {old.name} to {best.name}")
+
+
+def allocate_secondary(request: AllocateSecondary, scene: Scene) -> Solution:
+    """The node of the instance's group for a mirror after which the group's score is lowest.
+
+    The instance is looked at as if it were mirrored already, so that its metadata count, too.
+
+    Raises:
+        AllocatorError: it has a mirror, or disks of a kind that cannot get one.
+    """
+    cluster = scene.cluster
+    instance = cluster.instance(request.instance)
+    template = cluster.disk_template(instance)
+    if cluster.secondary_nodes(instance):
+        raise AllocatorError(f"instance {instance.name} has a secondary node already")
+    if template != DiskTemplate.PLAIN:
+        raise AllocatorError(
+            f"instance {instance.name} has {template} disks; only plain ones can get a mirror later"
+        )
+    backend = backend_reader(cluster.settings)(instance)
+    demand = demand_of_instance(instance, cluster, backend, tag_rules(cluster))
+    mirrored = msgspec.structs.replace(
+        demand,
+        template=DiskTemplate.DRBD.value,
+        nodes_needed=2,
+        disk=disk_space(DiskTemplate.DRBD, demand.disk_sizes),
+    )
+    home = next(state for state in scene.states if state.node == instance.primary_node)
+    group = [state for state in scene.states if state.group == home.group]
+    allowed: list[int] = []
+    rejections: list[tuple[NodeState, Shortfall]] = []
+    online = [state for state in group if state.is_online]
+    for index, state in enumerate(online):
+        if not scene.may_use(state) or state.node == home.node:
+            continue
+        problem = secondary_problem(state, mirrored, home.node)
+        if problem is None:
+            allowed.append(index)
+        else:
+            rejections.append((state, problem))
+    if not allowed:
+        return no_target(scene, instance.name, rejections)
+    best = _best(mirrored, group, online, allowed, instance)
+    placement = Placement(instance=instance.name, nodes=(best.node,))
+    return Solution(placements=(placement,), info=f"the mirror of {instance.name} goes to {best.name}")
 
 
 def _best(

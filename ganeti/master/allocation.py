@@ -16,6 +16,7 @@ from ganeti.interfaces import IAllocation, IClusterState, IExternalAllocators, I
 from ganeti.logic.allocator_answers import check_solution
 from ganeti.model.allocation import (
     Allocate,
+    AllocateSecondary,
     AllocationRequest,
     Capacity,
     ChangeGroup,
@@ -213,7 +214,7 @@ def concerned(request: AllocationRequest, cluster: Cluster) -> frozenset[GroupId
         case MultiAllocate(instances=instances):
             groups = [wanted.groups for wanted in instances]
             return frozenset().union(*groups) if all(groups) else None
-        case Relocate(instance=name):
+        case Relocate(instance=name) | AllocateSecondary(instance=name):
             return _homes(cluster, [name])
         case Evacuate(instances=names):
             return _homes(cluster, names)

@@ -74,6 +74,12 @@ class Relocate(msgspec.Struct, frozen=True, kw_only=True, tag="relocate"):
     relocate_from: tuple[NodeId, ...]
 
 
+class AllocateSecondary(msgspec.Struct, frozen=True, kw_only=True, tag="allocate-secondary"):
+    """Find a node for the mirror of an instance that has none, which is about to get one."""
+
+    instance: str
+
+
 class ChangeGroup(msgspec.Struct, frozen=True, kw_only=True, tag="change-group"):
     """Move instances to other groups."""
 
@@ -99,7 +105,9 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, tag="capacity"):
     """A group whose nodes could not take over from each other does not spoil the others."""
 
 
-AllocationRequest = Allocate | MultiAllocate | Relocate | ChangeGroup | Evacuate | Capacity
+AllocationRequest = (
+    Allocate | MultiAllocate | Relocate | AllocateSecondary | ChangeGroup | Evacuate | Capacity
+)
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):

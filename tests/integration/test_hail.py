@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.logic import allocate
 from ganeti.logic.allocate import scene_of
-from ganeti.logic.allocator_answers import decode
+from ganeti.logic.allocator_answers import check_solution, decode
 from ganeti.logic.allocator_protocol import encode
 from ganeti.logic.evacuate import moved_to
 from ganeti.logic.node_figures import question_of
@@ -27,6 +27,7 @@ from ganeti.logic.redundancy import stranded_node
 from ganeti.logic.score import cluster_score
 from ganeti.model.allocation import (
     Allocate,
+    AllocateSecondary,
     AllocationRequest,
     ChangeGroup,
     ClusterView,
@@ -37,7 +38,7 @@ from ganeti.model.allocation import (
     Relocate,
     Solution,
 )
-from ganeti.model.ids import GroupId
+from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.node import Node
 from ganeti.testing.clusters import cluster, node_id, with_instance
 from ganeti.testing.htools import NODE_MEMORY, htools_root, run_htools
@@ -175,6 +176,55 @@ class DepartureTests(HailTestCase):
                 after = [state for state in other.states if state.group == home]
                 self.assertIsNone(stranded_node(before))
                 self.assertIsNotNone(stranded_node(after))
+
+
+class SecondaryTests(HailTestCase):
+    """A mirror for an instance that has none."""
+
+    @settings(max_examples=80, deadline=None)
+    @given(seed=st.integers(0, 10**6), is_tagged=st.booleans(), rng=st.randoms())
+    def test_best(self, seed: int, is_tagged: bool, rng: Random) -> None:
+        """Never worse than hail, which refuses some because it counts the instance twice."""
+        view, _ = random_case(seed, "plain", is_tagged=is_tagged)
+        view = msgspec.structs.replace(view, candidates=None)
+        cluster = view.cluster
+        names = sorted(
+            one.name for one in cluster.instances.values() if cluster.disk_template(one) == "plain"
+        )
+        if not names:
+            return
+        request = AllocateSecondary(instance=rng.choice(names))
+        ours = allocate.solve(request, view)
+        check_solution(request, view, ours)
+        theirs = json.loads(hail(encode(request, view), *SAME_RULES))
+        if not theirs["success"] or not _is_fine(cluster.node(theirs["result"])):
+            # It puts mirrors on drained nodes, too.
+            return
+        self.assertEqual(decode(request, view, json.dumps(theirs)).placements[0].instance, request.instance)
+        self.assertEqual(ours.failed, ())
+        best = self.score(view, request, cluster.node(theirs["result"]).uuid)
+        self.assertLessEqual(self.score(view, request, ours.placements[0].nodes[0]), best + 1e-8)
+
+    def score(self, view: ClusterView, request: AllocateSecondary, node: NodeId) -> float:
+        """Score of the group with the mirror on a node."""
+        cluster = view.cluster
+        instance = cluster.instance(request.instance)
+        sizes = tuple(disk.size for disk in cluster.disks_of(instance))
+        wanted = request_for(
+            disk_template="drbd",
+            disks=sizes,
+            memory=int(str(instance.beparams["maxmem"])),
+            vcpus=int(str(instance.beparams["vcpus"])),
+        )
+        demand = demand_of_request(wanted, cluster)
+        scene = scene_of(view, question_of(request, cluster))
+        home = cluster.nodes[instance.primary_node].group
+        states = [
+            state.with_secondary(demand, instance.primary_node) if state.node == node else state
+            for state in scene.states
+            if state.group == home
+        ]
+        return cluster_score(states)
 
 
 def _score(scene: Scene, scope: Collection[GroupId]) -> float:

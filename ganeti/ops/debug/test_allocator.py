@@ -9,6 +9,7 @@ import msgspec
 from ganeti.errors import PrereqError
 from ganeti.model.allocation import (
     Allocate,
+    AllocateSecondary,
     AllocationRequest,
     ChangeGroup,
     Evacuate,
@@ -24,7 +25,9 @@ from ganeti.ops.instance.create_checks import wanted_groups
 from ganeti.ops.instance.device_specs import RawDevice, read_disks, read_nics
 from ganeti.ops.kinds import GROUP, INSTANCES, OS, TAGS
 
-Mode = Literal["allocate", "relocate", "multi-allocate", "change-group", "node-evacuate"]
+Mode = Literal[
+    "allocate", "relocate", "multi-allocate", "allocate-secondary", "change-group", "node-evacuate"
+]
 
 
 class TestAllocator(OpCode, frozen=True, kw_only=True, tag="OP_TEST_ALLOCATOR"):
@@ -102,6 +105,8 @@ class TestAllocatorOperation(Operation[TestAllocator, None, str]):
                 instance = cluster.instance(op.name)
                 away_from = cluster.secondary_nodes(instance) or (instance.primary_node,)
                 return Relocate(instance=instance.name, relocate_from=away_from)
+            case "allocate-secondary":
+                return AllocateSecondary(instance=cluster.instance(op.name).name)
         moved = tuple(cluster.instance(name).name for name in op.instances or (op.name,))
         if op.mode == "node-evacuate":
             return Evacuate(instances=moved, mode=op.evac_mode or EvacuationMode.ALL)
