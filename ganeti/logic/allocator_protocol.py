@@ -203,7 +203,7 @@ def _new_instance(instance: InstanceRequest, view: ClusterView) -> Document:
         "vcpus": instance.vcpus,
         "memory": instance.memory,
         "spindle_use": instance.spindle_use,
-        "disks": [{"size": size, "mode": "rw", "type": template} for size in instance.disks],
+        "disks": [_new_disk(instance, index) for index in range(len(instance.disks))],
         "disk_space_total": disk_space(template, instance.disks),
         "nics": [_new_nic(cluster, nic) for nic in instance.nics],
         "required_nodes": nodes_needed(template),
@@ -220,6 +220,12 @@ def _new_instance(instance: InstanceRequest, view: ClusterView) -> Document:
         )
         entry["restrict-to-nodes"] = sorted(names)
     return entry
+
+
+def _new_disk(instance: InstanceRequest, index: int) -> Document:
+    disk = {"size": instance.disks[index], "mode": "rw", "type": instance.disk_template}
+    spindles = instance.disk_spindles[index] if instance.disk_spindles else None
+    return disk if spindles is None else {**disk, "spindles": spindles}
 
 
 def _new_nic(cluster: Cluster, nic: NicSpec) -> Document:

@@ -110,12 +110,19 @@ def secondary_problem(
     return None
 
 
-def policy_problem(demand: Demand, policy: InstancePolicy) -> Shortfall | None:
+def policy_problem(demand: Demand, policy: InstancePolicy, *, is_exclusive: bool = False) -> Shortfall | None:
     """Why a group's policy forbids an instance; None: it allows it.
 
     It has to lie within one of the ranges. Network interfaces are not looked at: the operation
     that creates them does that.
+
+    Args:
+        demand: the instance.
+        policy: of the group.
+        is_exclusive: the group has exclusive storage, where spindles are those of the disks.
     """
+    if is_exclusive:
+        demand = msgspec.structs.replace(demand, spindle_use=demand.own_spindles)
     if demand.template not in policy.disk_templates:
         text = f"its policy does not allow {demand.template} disks"
         return Shortfall(constraint=Constraint.POLICY, text=text, resource=Constraint.DISK)
@@ -166,10 +173,13 @@ def _disk_problem(state: NodeState, demand: Demand, *, is_strict: bool) -> Short
     if is_strict and state.free_disk - demand.disk < state.kept_disk:
         return _disk(demand.disk, state.free_disk - state.kept_disk)
     if state.has_exclusive_storage:
-        if state.free_spindles < demand.spindle_use:
-            return _spindles(demand, state.free_spindles)
+        if demand.lacks_spindles:
+            text = "it has exclusive storage, and a disk does not say how many spindles it takes (spindles=N)"
+            return Shortfall(constraint=Constraint.SPINDLES, text=text)
+        if state.free_spindles < demand.own_spindles:
+            return _spindles(demand.own_spindles, state.free_spindles)
     elif is_strict and state.spindles + demand.spindle_use > state.spindle_limit:
-        return _spindles(demand, int(state.spindle_limit) - state.spindles)
+        return _spindles(demand.spindle_use, int(state.spindle_limit) - state.spindles)
     planned = min(state.planned_free_disk - 1, state.planned_free_disk - state.kept_disk)
     if is_strict and demand.disk > planned:
         return _disk(demand.disk, planned)
@@ -182,8 +192,10 @@ def _planned_problem(state: NodeState, demand: Demand) -> Shortfall | None:
         return _memory(demand.memory, state.planned_unallocated - 1, why=_IF_ALL_RAN)
     if (state.planned_cpus + demand.cpus) / state.total_cpus > state.vcpu_ratio:
         return _cpus(state, demand, state.planned_cpus)
-    if demand.is_local and state.planned_spindles + demand.spindle_use > state.spindle_limit:
-        return _spindles(demand, int(state.spindle_limit) - state.planned_spindles)
+    if not demand.is_local or state.has_exclusive_storage:
+        return None
+    if state.planned_spindles + demand.spindle_use > state.spindle_limit:
+        return _spindles(demand.spindle_use, int(state.spindle_limit) - state.planned_spindles)
     return None
 
 
@@ -203,10 +215,9 @@ def _disk(needed: int, usable: int) -> Shortfall:
     return Shortfall(constraint=Constraint.DISK, text=text, lacking=needed - usable)
 
 
-def _spindles(demand: Demand, usable: int) -> Shortfall:
-    lacking = demand.spindle_use - usable
-    text = f"{lacking} spindles missing ({demand.spindle_use} needed, {max(0, usable)} usable)"
-    return Shortfall(constraint=Constraint.SPINDLES, text=text, lacking=lacking)
+def _spindles(needed: int, usable: int) -> Shortfall:
+    text = f"{needed - usable} spindles missing ({needed} needed, {max(0, usable)} usable)"
+    return Shortfall(constraint=Constraint.SPINDLES, text=text, lacking=needed - usable)
 
 
 def _cpus(state: NodeState, demand: Demand, used: int) -> Shortfall:

@@ -45,6 +45,10 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     disk_sizes: tuple[int, ...] = ()
     template: str = "plain"
     spindle_use: int = 1
+    disk_spindles: int | None = None
+    """Spindles of all its disks, which count in place of its spindle use on exclusive storage."""
+    lacks_spindles: bool = False
+    """A disk does not say how many it takes."""
     nodes_needed: int = 1
     is_local: bool = True
     """Its disks take space of the nodes."""
@@ -70,6 +74,11 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     def failover_memory(self) -> int:
         """MiB that its secondary keeps for it."""
         return self.memory if self.is_balanced and self.uses_cpu and not self.is_forthcoming else 0
+
+    @property
+    def own_spindles(self) -> int:
+        """Spindles that it has for itself on a node with exclusive storage."""
+        return self.spindle_use if self.disk_spindles is None else self.disk_spindles
 
     @property
     def cpus(self) -> int:
@@ -242,7 +251,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
             spindles=self.spindles + (spindles if real else 0),
             planned_spindles=self.planned_spindles + spindles,
             free_spindles=self.free_spindles
-            - (sign * demand.spindle_use if real and self.has_exclusive_storage else 0),
+            - (sign * demand.own_spindles if real and self.has_exclusive_storage else 0),
         )
 
 
@@ -258,6 +267,8 @@ def demand_of_request(request: InstanceRequest, cluster: Cluster) -> Demand:
         disk_sizes=request.disks,
         template=template,
         spindle_use=request.spindle_use,
+        disk_spindles=_spindle_sum(request.disk_spindles),
+        lacks_spindles=bool(request.disks) and _spindle_sum(request.disk_spindles) is None,
         nodes_needed=nodes_needed(template),
         is_local=uses_local_disk(template),
         is_movable=traits_of(template).mirroring is Mirroring.EXTERNAL,
@@ -272,7 +283,9 @@ def demand_of_instance(
     """What an existing instance takes of its nodes."""
     template = cluster.disk_template(instance)
     home = cluster.nodes.get(instance.primary_node) if rules.migration else None
-    sizes = tuple(disk.size for disk in cluster.disks_of(instance))
+    disks = cluster.disks_of(instance)
+    sizes = tuple(disk.size for disk in disks)
+    own_spindles = _spindle_sum(tuple(disk.spindles for disk in disks))
     return Demand(
         name=instance.name,
         memory=backend.maxmem,
@@ -281,6 +294,8 @@ def demand_of_instance(
         disk_sizes=sizes,
         template=template,
         spindle_use=backend.spindle_use,
+        disk_spindles=own_spindles,
+        lacks_spindles=bool(disks) and own_spindles is None,
         nodes_needed=nodes_needed(template),
         is_local=uses_local_disk(template),
         is_movable=traits_of(template).mirroring is Mirroring.EXTERNAL,
@@ -292,6 +307,12 @@ def demand_of_instance(
         desired_locations=rules.desired_locations(instance.tags),
         migration_tags=NO_TAGS if home is None else rules.migration_tags(home.tags),
     )
+
+
+def _spindle_sum(given: tuple[int | None, ...]) -> int | None:
+    """Spindles of all disks; None: there are none, or one does not say."""
+    known = [count for count in given if count is not None]
+    return sum(known) if known and len(known) == len(given) else None
 
 
 def node_states(view: ClusterView, question: Question) -> tuple[NodeState, ...]:

@@ -340,7 +340,7 @@ class Search:
         for state, amount in zip(self.states, free):
             before.append(disk_share(state, amount))
             if state.has_exclusive_storage:
-                left = state.free_spindles - self.demand.spindle_use
+                left = state.free_spindles - self.demand.own_spindles
                 after.append(left / state.total_spindles if state.total_spindles else 1.0)
             else:
                 after.append(disk_share(state, amount - self.demand.disk))

@@ -150,7 +150,8 @@ def group_problem(
             name = cluster.networks[network].name
             text = f"its group {found.name} is not connected to network {name}"
             return Shortfall(constraint=Constraint.GROUP, text=text)
-    return policy_problem(demand, cluster.policy_of(group))
+    is_exclusive = bool({**cluster.settings.ndparams, **found.ndparams}.get("exclusive_storage"))
+    return policy_problem(demand, cluster.policy_of(group), is_exclusive=is_exclusive)
 
 
 def usable_primaries(

@@ -39,6 +39,8 @@ class InstanceRequest(msgspec.Struct, frozen=True, kw_only=True):
     nics: tuple[NicSpec, ...] = ()
     tags: tuple[str, ...] = ()
     spindle_use: int = 1
+    disk_spindles: tuple[int | None, ...] = ()
+    """Spindles of each disk, which exclusive storage needs; empty: nothing is said of any."""
     group: GroupId | None = None
     """Only nodes of this group."""
     target_groups: tuple[GroupId, ...] = ()

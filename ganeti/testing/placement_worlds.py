@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ganeti.logic.node_figures import backend_reader, uses_local_disk
+from ganeti.logic.node_figures import SPINDLE_REPORT, backend_reader, uses_local_disk
 from ganeti.model.allocation import ClusterView, InstanceRequest
 from ganeti.model.calls.disks import StorageSpace
 from ganeti.model.calls.instances import RunningInstance
@@ -148,6 +148,40 @@ def random_case(
     if is_tagged:
         cluster, request = _tagged(cluster, request, rng)
     return placement_view(cluster, machines, candidates=candidates), request
+
+
+def exclusive_case(seed: int, *, is_everywhere: bool) -> tuple[ClusterView, InstanceRequest]:
+    """A random case in which plain disks have spindles for themselves, in all groups or in the first."""
+    view, request = random_case(seed, "plain")
+    rng = Random(f"spindles {seed}")
+    cluster = view.cluster
+    groups = [
+        msgspec.structs.replace(group, ndparams={"exclusive_storage": True})
+        for group in cluster.groups.values()
+        if is_everywhere or group.uuid == group_id(1)
+    ]
+    disks = [
+        msgspec.structs.replace(disk, spindles=rng.randint(1, 3))
+        for disk in cluster.disks.values()
+        if disk.dev_type in ("plain", "drbd")
+    ]
+    cluster = msgspec.structs.replace(
+        cluster,
+        groups=cluster.groups.with_items({group.uuid: group for group in groups}),
+        disks=cluster.disks.with_items({disk.uuid: disk for disk in disks}),
+    )
+    facts = {node: _with_spindles(found, rng) for node, found in view.facts.items()}
+    spindles = tuple(rng.randint(1, 4) for _ in request.disks)
+    request = msgspec.structs.replace(request, disk_spindles=spindles)
+    return msgspec.structs.replace(view, cluster=cluster, facts=facts), request
+
+
+def _with_spindles(facts: NodeInfoResult, rng: Random) -> NodeInfoResult:
+    size = rng.choice((4, 8, 12))
+    space = StorageSpace(
+        type=SPINDLE_REPORT, name="store", storage_free=rng.randint(0, size), storage_size=size
+    )
+    return msgspec.structs.replace(facts, storage=(*facts.storage, space))
 
 
 RULE_TAGS = (

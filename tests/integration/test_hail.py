@@ -19,6 +19,7 @@ from ganeti.logic import allocate
 from ganeti.logic.allocate import scene_of
 from ganeti.logic.allocator_answers import check_solution, decode
 from ganeti.logic.allocator_protocol import encode
+from ganeti.logic.constraints import primary_problem
 from ganeti.logic.evacuate import moved_to
 from ganeti.logic.node_figures import question_of
 from ganeti.logic.node_state import demand_of_request
@@ -39,10 +40,10 @@ from ganeti.model.allocation import (
     Solution,
 )
 from ganeti.model.ids import GroupId, NodeId
-from ganeti.model.node import Node
-from ganeti.testing.clusters import cluster, node_id, with_instance
+from ganeti.model.node import AllocPolicy, Node
+from ganeti.testing.clusters import cluster, group_id, node_id, with_instance
 from ganeti.testing.htools import NODE_MEMORY, htools_root, run_htools
-from ganeti.testing.placement_worlds import placement_view, random_case, request_for
+from ganeti.testing.placement_worlds import exclusive_case, placement_view, random_case, request_for
 
 SAME_RULES = ("--no-capacity-checks",)
 """Without this hail refuses what is not restartable elsewhere as a whole, plain disks included."""
@@ -268,6 +269,35 @@ class ComparisonTests(HailTestCase):
     def test_tags(self, seed: int, template: str) -> None:
         """The same where tags say what belongs together, apart, or into the same place."""
         self.compare(*random_case(seed, template, is_tagged=True))
+
+    @settings(max_examples=60, deadline=None)
+    @given(seed=st.integers(0, 10**6))
+    def test_spindles(self, seed: int) -> None:
+        """The same where one of several groups has exclusive storage."""
+        view, instance = exclusive_case(seed, is_everywhere=False)
+        others = [
+            group
+            for group in view.cluster.groups.values()
+            if group.uuid != group_id(1)
+            and group.alloc_policy is not AllocPolicy.UNALLOCABLE
+            and view.cluster.members(group.uuid)
+        ]
+        if others and instance.group is None:
+            self.compare(view, instance)
+
+    @settings(max_examples=60, deadline=None)
+    @given(seed=st.integers(0, 10**6))
+    def test_spindles_everywhere(self, seed: int) -> None:
+        """Where all have, hail chooses by another rule, but what fits is the same."""
+        view, instance = exclusive_case(seed, is_everywhere=True)
+        request = Allocate(instance=instance)
+        ours = allocate.solve(request, view)
+        theirs = json.loads(hail(encode(request, view), *SAME_RULES))
+        self.assertEqual(bool(ours.placements), theirs["success"], theirs["info"])
+        if ours.placements:
+            scene = scene_of(view, question_of(request, view.cluster))
+            (state,) = [state for state in scene.states if [state.name] == theirs["result"]]
+            self.assertIsNone(primary_problem(state, demand_of_request(instance, view.cluster)))
 
     def compare(self, view: ClusterView, instance: InstanceRequest) -> None:
         """Fail unless our answer is as good as hail's by the same rules, or hail's breaks ours."""

@@ -131,6 +131,7 @@ class TestAllocatorOperation(Operation[TestAllocator, None, str]):
             nics=read_nics(op.nics or ()),
             tags=op.tags,
             spindle_use=op.spindle_use,
+            disk_spindles=tuple(disk.spindles for disk in disks),
             group=groups[0] if len(groups) == 1 else None,
             target_groups=groups if len(groups) > 1 else (),
         )

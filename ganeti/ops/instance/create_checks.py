@@ -50,6 +50,7 @@ class CreateWish(msgspec.Struct, frozen=True, kw_only=True):
             nics=self.nics,
             tags=self.tags,
             spindle_use=self.backend.spindle_use,
+            disk_spindles=tuple(disk.spindles for disk in self.disks),
             group=groups[0] if len(groups) == 1 else None,
             target_groups=groups if len(groups) > 1 else (),
             hvparams=self.hvparams,
