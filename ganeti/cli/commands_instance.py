@@ -258,7 +258,17 @@ COMMANDS = (
     Command(
         "change-group",
         arguments=(Argument("INSTANCE", names="instance"),),
-        options=(TO,),
+        options=(
+            TO,
+            Option(
+                ("-n", "--node"),
+                "_node",
+                "nodes it goes to, in place of an allocator",
+                "text",
+                metavar="PRIMARY[:SECONDARY]",
+                names="node",
+            ),
+        ),
         run=_change_group,
     ),
     Command(

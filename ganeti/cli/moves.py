@@ -68,7 +68,12 @@ def evacuate_group(invocation: Invocation) -> int:
 def change_group(invocation: Invocation) -> int:
     """Move an instance to another group."""
     opcode = _with_targets(invocation)
+    nodes = invocation.option("_node")
+    if nodes is not None:
+        opcode["target_nodes"] = [name for name in nodes.split(":") if name]
     done = f"Instance '{opcode['instance_name']}' changed group successfully."
+    if opcode.get("cleanup"):
+        done = f"Instance '{opcode['instance_name']}' is in one group."
     return _follow(invocation, opcode, done, "group change")
 
 

@@ -9,8 +9,8 @@ import msgspec
 from ganeti.logic.balance import Move
 from ganeti.logic.balance_board import MoveKind
 from ganeti.logic.move_opcodes import Opcode, leave, replace_secondary
+from ganeti.logic.move_plan import after_overlapping
 from ganeti.model.cluster import Cluster
-from ganeti.model.ids import NodeId
 from ganeti.model.instance import AdminState
 
 
@@ -34,14 +34,12 @@ def move_jobs(cluster: Cluster, moves: Sequence[Move]) -> tuple[MoveJob, ...]:
         cluster: as the plan found it.
         moves: in their order.
     """
-    last: dict[NodeId, int] = {}
+    waits = after_overlapping([{*move.before, *move.after} for move in moves])
     jobs: list[MoveJob] = []
-    for number, move in enumerate(moves):
-        touched = {*move.before, *move.after}
-        before = sorted({last[node] for node in touched if node in last})
+    for number, (move, distances) in enumerate(zip(moves, waits)):
+        before = [number + distance for distance in distances]
         turn = 1 + max((jobs[one].turn for one in before), default=0)
         jobs.append(MoveJob(opcodes=opcodes_of(cluster, move), after=tuple(before), turn=turn))
-        last.update(dict.fromkeys(touched, number))
     return tuple(jobs)
 
 

@@ -161,7 +161,7 @@ def _both(scene: Scene, instance: Instance, *, is_strict: bool) -> _Move:
     _check_way_out(scene, instance)
     if nodes is None:
         raise _Stuck(f"no two other nodes of group {cluster.groups[old[0].group].name} can take it")
-    return _Move(nodes=nodes, opcodes=_journey(cluster, instance, nodes))
+    return _Move(nodes=nodes, opcodes=journey(cluster, instance, nodes))
 
 
 def _into_group(scene: Scene, instance: Instance, targets: frozenset[GroupId]) -> _Move:
@@ -169,7 +169,9 @@ def _into_group(scene: Scene, instance: Instance, targets: frozenset[GroupId]) -
     cluster = scene.cluster
     template = cluster.disk_template(instance)
     if traits_of(template).mirroring is Mirroring.NONE:
-        raise _Stuck(f"its {template} disks are on one node only: it can be moved by hand, but not from here")
+        raise _Stuck(
+            f"its {template} disks are on one node only, and no operation copies them to another group yet"
+        )
     demand, wanted = _demand(cluster, instance), _request(cluster, instance)
     left = _without(scene, instance)
     online = [state for state in left.states if state.is_online]
@@ -178,13 +180,16 @@ def _into_group(scene: Scene, instance: Instance, targets: frozenset[GroupId]) -
     if choice is not None:
         _check_way_out(scene, instance)
         nodes = tuple(state.node for state in choice.nodes)
-        return _Move(nodes=nodes, opcodes=_journey(cluster, instance, nodes))
+        return _Move(nodes=nodes, opcodes=journey(cluster, instance, nodes))
     names = ", ".join(sorted(cluster.groups[group].name for group in targets)) or "none"
     raise _Stuck(f"no node of the groups it may go to ({names}) can take it")
 
 
-def _journey(cluster: Cluster, instance: Instance, nodes: tuple[NodeId, ...]) -> tuple[Opcode, ...]:
-    """To new nodes: of a mirrored instance the mirror goes first, then it follows, then its new mirror."""
+def journey(cluster: Cluster, instance: Instance, nodes: tuple[NodeId, ...]) -> tuple[Opcode, ...]:
+    """Opcodes that bring an instance to new nodes.
+
+    Of a mirrored instance the mirror goes first, then it follows, then its new mirror (S2.3-017).
+    """
     is_down = cluster.nodes[instance.primary_node].offline
     if len(nodes) == 1:
         return (leave(cluster, instance, nodes[0], is_down=is_down),)

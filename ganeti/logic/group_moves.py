@@ -1,14 +1,66 @@
-"""What moving nodes between groups does to instances whose data lie on several nodes. Pure."""
+"""What moving nodes or instances between groups does to instances whose data lie on several nodes. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from ganeti.errors import ErrorCode, PrereqError
+from ganeti.logic.node_figures import nodes_needed, traits_of
 from ganeti.model.cluster import Cluster
+from ganeti.model.disk import Mirroring
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.instance import Instance
+
+
+def homes_of(cluster: Cluster, instance: Instance) -> frozenset[GroupId]:
+    """Groups of the nodes of an instance: one, unless a move to another group broke off."""
+    return frozenset(cluster.nodes[node].group for node in cluster.nodes_of(instance))
+
+
+def check_hand_picked(cluster: Cluster, instance: Instance, nodes: Sequence[NodeId]) -> None:
+    """Refuse nodes of another group that an instance cannot move to (S2.3-016, S2.3-021).
+
+    Args:
+        cluster: the configuration.
+        instance: what is to move.
+        nodes: where to, primary first.
+
+    Raises:
+        PrereqError: too many or too few, in several groups, or in a group in which it is already.
+    """
+    template = cluster.disk_template(instance)
+    if traits_of(template).mirroring is Mirroring.NONE:
+        raise PrereqError(
+            f"instance {instance.name} has {template} disks, which are on one node only, and nothing "
+            "copies them to another group yet",
+            code=ErrorCode.STATE,
+        )
+    needed = nodes_needed(template)
+    if len(nodes) != needed or len(set(nodes)) != needed:
+        form = "a primary and another secondary node (-n PRIMARY:SECONDARY)" if needed == 2 else "one node"
+        raise PrereqError(f"disks of template {template} need {form}")
+    groups = {cluster.nodes[node].group for node in nodes}
+    if len(groups) > 1:
+        names = ", ".join(
+            f"{cluster.nodes[node].name} in {cluster.groups[cluster.nodes[node].group].name}"
+            for node in nodes
+        )
+        raise PrereqError(f"primary and secondary node must be in the same node group: {names}")
+    homes = homes_of(cluster, instance)
+    if len(homes) > 1:
+        raise PrereqError(
+            f"the nodes of {instance.name} are in different groups, as after a move that broke off; "
+            f"'gnt-instance change-group --cleanup {instance.name}' brings them into one first",
+            code=ErrorCode.STATE,
+        )
+    if groups & homes:
+        (group,) = groups
+        raise PrereqError(
+            f"instance {instance.name} is in group {cluster.groups[group].name} already; "
+            "'gnt-instance migrate' and 'replace-disks' move it inside its group"
+        )
 
 
 class Splits(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,9 @@ def relocate(request: Relocate, scene: Scene, *, is_strict: bool = True) -> Solu
     home = instance.primary_node
     old = next(state for state in scene.states if state.node == request.relocate_from[0])
     emptied = old.without_secondary(demand, home) if is_mirrored else old.without_primary(demand)
-    group = [state for state in scene.changed(emptied).states if state.group == old.group]
+    # Of an instance that is split between two groups the mirror comes to where it runs (S2.3-013).
+    home_group = cluster.nodes[home].group if is_mirrored else old.group
+    group = [state for state in scene.changed(emptied).states if state.group == home_group]
     online = [state for state in group if state.is_online]
     allowed: list[int] = []
     rejections: list[tuple[NodeState, Shortfall]] = []

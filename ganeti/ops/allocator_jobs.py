@@ -9,11 +9,12 @@ from msgspec.structs import replace
 from ganeti.errors import OperationFailed
 from ganeti.interfaces import IFeedback
 from ganeti.logic.balance_jobs import MoveJob
+from ganeti.logic.move_plan import PlannedMove, after_overlapping
 from ganeti.model.allocation import Solution
 from ganeti.ops.base import Jobs, OpCode
 
-AFTER_ANY_END = ((-1, ("canceled", "error", "success")),)
-"""After the job before it in the same submission."""
+ANY_END = ("canceled", "error", "success")
+"""However a job that is waited for ends."""
 
 
 def allocator_jobs(
@@ -24,6 +25,7 @@ def allocator_jobs(
     force_failover: bool = False,
     sequential: bool = False,
     between_groups: bool = False,
+    moves: Sequence[PlannedMove] = (),
 ) -> Jobs:
     """The jobs of an answer, unless some instance has to stay.
 
@@ -34,6 +36,7 @@ def allocator_jobs(
         force_failover: nothing is migrated live.
         sequential: one job after the other.
         between_groups: mirrors may span two groups on the way (S2.3-017).
+        moves: what each job does; those that share a node then wait for each other.
 
     Raises:
         OperationFailed: an instance cannot leave; none is moved then.
@@ -47,6 +50,7 @@ def allocator_jobs(
     if solution.info:
         feedback.info(solution.info)
     registry = load()
+    waits = list(after_overlapping([move.touched for move in moves]))
     jobs: list[tuple[OpCode, ...]] = []
     for opcodes in solution.jobs:
         ops = []
@@ -59,8 +63,9 @@ def allocator_jobs(
                 }
             op = registry.decode(opcode)
             ops.append(_adapted(op, early_release=early_release, between_groups=between_groups))
-        if sequential and jobs:
-            ops[0] = replace(ops[0], depends=AFTER_ANY_END)
+        distances = (-1,) if sequential and jobs else waits[len(jobs)] if waits and not sequential else ()
+        if distances:
+            ops[0] = replace(ops[0], depends=tuple((distance, ANY_END) for distance in distances))
         jobs.append(tuple(ops))
     return Jobs(jobs=tuple(jobs))
 

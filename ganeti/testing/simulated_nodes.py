@@ -16,10 +16,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ganeti.errors import BlockDeviceError, GanetiError, HypervisorError, InvalidOperatingSystem
+from ganeti.errors import (
+    BlockDeviceError,
+    GanetiError,
+    HypervisorError,
+    InvalidOperatingSystem,
+    OperationFailed,
+)
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.disks import (
     DiskShutdown,
+    StorageSpace,
 )
 from ganeti.model.calls.instances import (
     AcceptInstance,
@@ -44,6 +51,7 @@ from ganeti.model.calls.instances import (
 from ganeti.model.calls.os import InstanceOsAdd, OsStatus, OsValidate
 from ganeti.model.calls.report import NodeReport, Report
 from ganeti.model.calls.system import (
+    BridgesExist,
     NodeCapacity,
     NodeInfo,
     NodeInfoResult,
@@ -62,6 +70,8 @@ from ganeti.testing.simulated_disks import SimulatedDisks
 from ganeti.version import PROTOCOL_VERSION, RELEASE
 
 MEMORY_DOM0 = 1024
+SPACE_MIB = 1 << 24
+"""Free space of every storage unit."""
 
 
 class SimulatedNodes:
@@ -104,6 +114,8 @@ class SimulatedNodes:
         """By name of node."""
         self.says: dict[str, dict[str, Any]] = {}
         """Results of checks that differ from those of a node in good order, by name of node."""
+        self.lacks: dict[str, set[str]] = {}
+        """Bridges and storage units that are not there, by name of node."""
         self.clock_s = 0.0
         """Time of all nodes."""
         self._populate(cluster)
@@ -162,6 +174,7 @@ class SimulatedNodes:
         return {
             Version: VersionResult(protocol=PROTOCOL_VERSION, release=RELEASE),
             NodeInfo: self._info,
+            BridgesExist: self._bridges,
             NodeVerify: self._verify,
             NodePowercycle: lambda node, call: f"{node.name} reboots",
             InstanceInfo: lambda node, call: self.running.get(node.name, {}).get(call.name),
@@ -193,7 +206,17 @@ class SimulatedNodes:
 
     def _info(self, node: Node, call: NodeInfo | NodeReport) -> NodeInfoResult:
         hypervisors = dict.fromkeys(call.hypervisors, self._capacity(node))
-        return NodeInfoResult(boot_id=f"boot-{node.name}", storage=(), hypervisors=hypervisors)
+        storage = tuple(self._space(node, kind, name) for kind, name in call.storage_units.items())
+        return NodeInfoResult(boot_id=f"boot-{node.name}", storage=storage, hypervisors=hypervisors)
+
+    def _space(self, node: Node, kind: str, name: str) -> StorageSpace:
+        size = None if name in self.lacks.get(node.name, ()) else SPACE_MIB
+        return StorageSpace(type=kind, name=name, storage_free=size, storage_size=size)
+
+    def _bridges(self, node: Node, call: BridgesExist) -> None:
+        missing = [name for name in call.bridges if name in self.lacks.get(node.name, ())]
+        if missing:
+            raise OperationFailed(f"node {node.name} has no bridge {', '.join(missing)}; create it there")
 
     def _capacity(self, node: Node) -> NodeCapacity:
         used = sum(one.memory for one in self.running.get(node.name, {}).values())

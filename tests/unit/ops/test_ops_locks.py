@@ -208,6 +208,17 @@ class InstanceLocksTests(SynchronousTestCase):
             **more,
         )
 
+    def test_change_group(self) -> None:
+        """All nodes and groups, or those that count, shared; for a clean-up its own exclusively."""
+        op_id, name = "OP_INSTANCE_CHANGE_GROUP", "mirrored.example.com"
+        everywhere = {"nodegroup": ("S", "all"), "node": ("S", "all")}
+        self.check({"instance": ("S", {name}), **everywhere}, op_id, instance_name="mirrored")
+        some = {"nodegroup": ("S", {GROUP}), "node": ("S", {NODE1, NODE2, NODE3})}
+        more: dict[str, Any] = {"instance_name": "mirrored", "target_nodes": ["node3"]}
+        self.check({"instance": ("S", {name}), **some}, op_id, **more)
+        own = {"nodegroup": ("S", {GROUP}), "node": ("E", {NODE1, NODE2})}
+        self.check({**instance("mirrored"), **own}, op_id, instance_name="mirrored", cleanup=True)
+
     def test_unknown(self) -> None:
         """An instance that does not exist is refused at once, by every operation on one."""
         for operation in REGISTRY:

@@ -62,6 +62,8 @@ OUR_OWN = {
     "OP_OS_DIAGNOSE": frozenset({"group_name"}),
     "OP_INSTANCE_REPLACE_DISKS": frozenset({"between_groups"}),
     "OP_CLUSTER_SET_PARAMS": frozenset({"diffusion_min_nodes"}),
+    "OP_INSTANCE_CHANGE_GROUP": frozenset({"target_nodes", "cleanup"}),
+    "OP_GROUP_EVACUATE": frozenset({"partial"}),
 }
 """Parameters that only we have; all are optional, so that older clients still work (SX-001)."""
 
