@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ganeti.cli.declarations import TO, Argument, Command, Opcode
+from ganeti.cli.declarations import TO, Argument, Command, Opcode, Option
 from ganeti.cli.lists import OUTPUT, ListKind, list_commands
 from ganeti.cli.tags import tag_commands
 
@@ -96,6 +96,11 @@ def _verify_disks(invocation: Invocation) -> int:
     return verify_group_disks(invocation)
 
 
+_DRAIN = (
+    Option(("--watch",), "_watch", "come back to the last drain of the group, and watch it to its end"),
+    Option(("--cancel",), "_cancel", "cancel the moves of the last drain of the group that have not begun"),
+)
+
 COMMANDS = (
     *list_commands(LIST, "group"),
     *tag_commands("nodegroup", "group"),
@@ -104,7 +109,7 @@ COMMANDS = (
         arguments=(Argument("GROUP", names="group"), Argument("NODE", 1, None, "node")),
         run=_assign,
     ),
-    Command("evacuate", arguments=(Argument("GROUP", names="group"),), options=(TO,), run=_evacuate),
+    Command("evacuate", arguments=(Argument("GROUP", names="group"),), options=(TO, *_DRAIN), run=_evacuate),
     Command("verify-disks", run=_verify_disks),
     Command("modify", report=_report_modify),
     Command("rename", arguments=(Argument("OLD-NAME", names="group"), Argument("NEW-NAME")), run=_rename),

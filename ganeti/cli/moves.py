@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganeti.cli.errors import CommandError
 from ganeti.cli.follow import Named, Sent, execute, wait_all
@@ -60,9 +60,23 @@ def evacuate(invocation: Invocation) -> int:
 
 
 def evacuate_group(invocation: Invocation) -> int:
-    """Empty a group as the allocator says."""
+    """Empty a group as the allocator says, or come back to that."""
+    from ganeti.cli import drain
+
     opcode = _with_targets(invocation)
-    return _follow(invocation, opcode, "All instances evacuated successfully.", "evacuation")
+    group = opcode["group_name"]
+    match drain.options_of(invocation, opcode):
+        case "watch":
+            return drain.come_back(invocation, group)
+        case "cancel":
+            return drain.cancel(invocation, group)
+    try:
+        result = execute(invocation, opcode)
+    except Sent:
+        return 0
+    if invocation.option("dry_run"):
+        return drain.print_plan(invocation, result)
+    return drain.drain(invocation, result, group)
 
 
 def change_group(invocation: Invocation) -> int:
@@ -90,7 +104,7 @@ def _follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int
     except Sent:
         return 0
     if invocation.option("dry_run"):
-        return 0
+        return _print_plan(invocation, result)
     submitted = [(bool(ok), None, value) for ok, value in result["jobs"]]
     errors = sum(not ok for ok, _ in wait_all(invocation, submitted))
     if errors:
@@ -98,6 +112,13 @@ def _follow(invocation: Invocation, opcode: Opcode, done: str, what: str) -> int
         return 1
     invocation.print(done)
     return 0
+
+
+def _print_plan(invocation: Invocation, result: Any) -> int:
+    """What a dry run found, where it found something out."""
+    from ganeti.cli.drain import print_plan
+
+    return print_plan(invocation, result) if result else 0
 
 
 def failover(invocation: Invocation) -> int:

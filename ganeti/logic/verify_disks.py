@@ -8,6 +8,8 @@ import msgspec
 
 from ganeti.model.calls.disks import DiskState
 from ganeti.model.cluster import Cluster
+from ganeti.model.disk import Disk
+from ganeti.model.filled import fill_disk
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.instance import Instance
 
@@ -43,26 +45,32 @@ class DiskVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def instances_of_group(cluster: Cluster, group: GroupId) -> tuple[Instance, ...]:
     """Instances with a node in a group, by name."""
-    found = (
+    members = {node.uuid for node in cluster.members(group)}
+    found = [
         instance
         for instance in cluster.instances.values()
-        if any(cluster.nodes[node].group == group for node in cluster.nodes_of(instance))
-    )
+        if instance.primary_node in members
+        or any(not members.isdisjoint(cluster.disks[disk].nodes) for disk in instance.disks)
+    ]
     return tuple(sorted(found, key=lambda instance: instance.name))
 
 
-def places_to_ask(
-    cluster: Cluster, instances: Collection[Instance]
-) -> Mapping[NodeId, Sequence[tuple[DiskPlace, Instance]]]:
-    """Disks that ought to be open, by node; nodes marked offline and instances without such are left out."""
-    found: dict[NodeId, list[tuple[DiskPlace, Instance]]] = {}
+def disks_to_ask_for(
+    cluster: Cluster, instances: Collection[Instance], nodes: Collection[NodeId]
+) -> Mapping[NodeId, Mapping[DiskPlace, Disk]]:
+    """Disks that ought to be open on some nodes, filled for them.
+
+    Nodes marked offline, and instances whose disks are closed or not made yet, are left out.
+    """
+    found: dict[NodeId, dict[DiskPlace, Disk]] = {}
     for instance in instances:
         if not instance.disks_active or instance.forthcoming:
             continue
         for index, disk in enumerate(cluster.disks_of(instance)):
             for node in disk.nodes or (instance.primary_node,):
-                if not cluster.nodes[node].offline:
-                    found.setdefault(node, []).append(((instance.name, index), instance))
+                if node in nodes and not cluster.nodes[node].offline:
+                    places = found.setdefault(node, {})
+                    places[instance.name, index] = fill_disk(cluster, disk, node)
     return found
 
 

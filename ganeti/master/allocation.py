@@ -35,6 +35,8 @@ from ganeti.ops.base import InThread
 
 DEFAULT_NAMES = ("", ".")
 """What stands for the cluster's `default_iallocator`."""
+_MANY = (MultiAllocate, ChangeGroup, Evacuate)
+"""Requests about several instances; whoever asks is told which of them cannot be placed."""
 
 
 @implementer(IAllocation)
@@ -123,7 +125,7 @@ class Allocation:
         solution = await self._ask(name, request, view)
         for instance, reason in solution.failed:
             self.log.info("no place for {instance}: {reason}", instance=instance, reason=reason)
-        if solution.failed and not solution.placements and not isinstance(request, MultiAllocate):
+        if solution.failed and not solution.placements and not isinstance(request, _MANY):
             raise PrereqError(_refusal(name, solution), code=ErrorCode.NO_RESOURCES)
         return solution
 

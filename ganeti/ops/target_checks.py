@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ganeti.errors import GanetiError
 from ganeti.logic.group_needs import InstanceNeeds, needs_of, unconnected_networks
@@ -10,6 +11,7 @@ from ganeti.logic.move_plan import PlannedMove
 from ganeti.model.calls.disks import FindDisks
 from ganeti.model.calls.outcome import Answer, NodeFailed
 from ganeti.model.calls.system import BridgesExist, NodeInfo
+from ganeti.model.cluster import Cluster
 from ganeti.model.filled import fill_disk
 from ganeti.model.ids import NodeId
 from ganeti.model.instance import Instance
@@ -22,7 +24,7 @@ async def what_targets_lack(ctx: Context, moves: Sequence[PlannedMove]) -> Mappi
     Each node is asked once about bridges and once about each storage unit, whatever the number of moves.
     """
     cluster = ctx.cluster
-    needs = {move.instance: needs_of(cluster, cluster.instance(move.instance)) for move in moves}
+    needs = await ctx.in_thread(partial(_needs, cluster, moves))
     asked = _Asked(ctx)
     await asked.about(
         {node for move in moves for node in _new_nodes(move)},
@@ -110,6 +112,10 @@ async def _unreachable_disks(ctx: Context, instance: Instance, node: NodeId) -> 
         for index, state in enumerate(states)
         if state.missing
     ]
+
+
+def _needs(cluster: Cluster, moves: Sequence[PlannedMove]) -> Mapping[str, InstanceNeeds]:
+    return {move.instance: needs_of(cluster, cluster.instance(move.instance)) for move in moves}
 
 
 def _new_nodes(move: PlannedMove) -> list[NodeId]:

@@ -15,9 +15,7 @@ TABLE = ROOT / "docs/reference/requirements.md"
 
 GROUPS = (
     (2, 13),
-    (15, 17),
-    (19, 20),
-    (23, 24),
+    (15, 24),
     (26, 32),
     # The state cache.
     (40, 55),

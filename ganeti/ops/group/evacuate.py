@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
 from ganeti.errors import OperationFailed
 from ganeti.logic.move_plan import PlannedMove, planned_moves
+from ganeti.logic.verify_disks import instances_of_group
 from ganeti.model.allocation import ChangeGroup, Solution
 from ganeti.model.cluster import Cluster
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, shared
@@ -90,7 +92,7 @@ class EvacuateGroupOperation(GroupOperation[EvacuateGroup, EvacuateFacts, Jobs])
         request = ChangeGroup(instances=names, target_groups=targets)
         name = require_allocator(cluster, self.op.iallocator)
         solution = await ctx.allocation.solve(name, request, cluster=cluster)
-        moves = planned_moves(cluster, solution.jobs)
+        moves = await ctx.in_thread(partial(planned_moves, cluster, solution.jobs))
         lacking = await what_targets_lack(ctx, moves)
         kept = [index for index, move in enumerate(moves) if move.instance not in lacking]
         return EvacuateFacts(
@@ -143,11 +145,5 @@ class EvacuateGroupOperation(GroupOperation[EvacuateGroup, EvacuateFacts, Jobs])
 
     def _instances(self, cluster: Cluster) -> tuple[str, ...]:
         """Names of the instances with a node in the group."""
-        home = self.group(cluster).uuid
-        return tuple(
-            sorted(
-                instance.name
-                for instance in cluster.instances.values()
-                if any(cluster.nodes[node].group == home for node in cluster.nodes_of(instance))
-            )
-        )
+        found = instances_of_group(cluster, self.group(cluster).uuid)
+        return tuple(instance.name for instance in found)

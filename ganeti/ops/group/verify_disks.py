@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 from ganeti.errors import GanetiError
-from ganeti.logic.verify_disks import DiskFacts, DiskPlace, instances_of_group, judge_disks, places_to_ask
+from ganeti.logic.verify_disks import (
+    DiskFacts,
+    DiskPlace,
+    disks_to_ask_for,
+    instances_of_group,
+    judge_disks,
+)
 from ganeti.model.calls.disks import DiskState, FindDisks
 from ganeti.model.cluster import Cluster
-from ganeti.model.filled import fill_disk
 from ganeti.model.ids import NodeId
 from ganeti.model.instance import Instance
 from ganeti.model.locks import LockLevel, LockMode, LockPlan, LockRequest, shared
@@ -59,29 +65,23 @@ class VerifyGroupDisksOperation(GroupOperation[VerifyGroupDisks, DiskFacts, Resu
     async def gather(self, ctx: Context) -> DiskFacts:
         """What the nodes say."""
         cluster = ctx.cluster
-        held = ctx.held.names(LockLevel.NODE)
-        places = places_to_ask(cluster, self._instances(ctx))
-        asked = {node: disks for node, disks in places.items() if node in held}
+        held = {NodeId(node) for node in ctx.held.names(LockLevel.NODE)}
+        asked = await ctx.in_thread(partial(disks_to_ask_for, cluster, self._instances(ctx), held))
         states: dict[NodeId, Mapping[DiskPlace, DiskState]] = {}
         silent: dict[NodeId, str] = {}
         for node, disks in asked.items():
-            call = FindDisks(
-                disks=tuple(
-                    fill_disk(cluster, tuple(cluster.disks_of(instance))[index], node)
-                    for (_, index), instance in disks
-                )
-            )
             try:
-                found = await ctx.nodes.call(cluster.nodes[node], call)
+                found = await ctx.nodes.call(cluster.nodes[node], FindDisks(disks=tuple(disks.values())))
             except GanetiError as error:
                 silent[node] = str(error)
                 continue
-            states[node] = {place: state for (place, _), state in zip(disks, found)}
+            states[node] = dict(zip(disks, found))
         return DiskFacts(states=states, silent=silent)
 
     async def run(self, ctx: Context, facts: DiskFacts) -> Result:
         """What has to be done."""
-        return judge_disks(ctx.cluster, self._instances(ctx), facts).as_result()
+        judge = partial(judge_disks, ctx.cluster, self._instances(ctx), facts)
+        return (await ctx.in_thread(judge)).as_result()
 
     def hook_env(self, cluster: Cluster) -> Mapping[str, str]:
         """No hooks."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
+import msgspec
+
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import ErrorCode, OperationFailed, PrereqError
 from ganeti.model.allocation import ChangeGroup, Solution
 from ganeti.model.cluster import Cluster
-from ganeti.model.locks import LockLevel
+from ganeti.model.ids import GroupId
+from ganeti.model.locks import LockLevel, LockPlan, exclusive
 from ganeti.model.node import AllocPolicy, NodeGroup
 from ganeti.ops.base import OpCode
 from ganeti.ops.group.assign_nodes import AssignNodes
@@ -18,8 +23,12 @@ from ganeti.ops.group.remove import RemoveGroup
 from ganeti.ops.group.rename import RenameGroup
 from ganeti.ops.group.set_params import SetGroupParams
 from ganeti.ops.instance.change_group import ChangeInstanceGroup
-from ganeti.testing.clusters import cluster, group_id, node_id
+from ganeti.testing.clusters import cluster, group_id, node_id, with_node
 from ganeti.testing.operations import OperationWorld
+
+
+async def _as_coroutine(awaited: Awaitable[Any]) -> Any:
+    return await awaited
 
 
 class GroupCase(SynchronousTestCase):
@@ -296,6 +305,72 @@ class EvacuateTests(GroupCase):
         first, second = self.jobs()
         self.assertEqual((first.op_id(), first.target_node), ("OP_INSTANCE_FAILOVER", "node2.example.com"))
         self.assertEqual((first.depends, second.depends[0][0]), (None, -1))
+
+    def test_plan(self) -> None:
+        """A dry run gives every move; with `force_failover` as it will be done."""
+        for force, how in ((False, "migrate"), (True, "failover")):
+            result = self.world.run(EvacuateGroup(group_name="default", dry_run=True, force_failover=force))
+            rows = [(row["instance"], row["to"], row["to_group"], row["how"]) for row in result["moves"]]
+            expected = ["node2.example.com"], "group2", how
+            self.assertEqual(rows, [(f"inst{number}.example.com", *expected) for number in (1, 3)])
+        self.assertEqual(self.world.jobs.submitted, [])
+
+    def test_some_cannot_go(self) -> None:
+        """What cannot go keeps the others, unless they are to go without it (S2.3-012)."""
+        solution = self.world.allocation.solution
+        assert solution is not None
+        self.world.allocation.solution = msgspec.structs.replace(
+            solution, jobs=solution.jobs[:1], failed=(("inst3.example.com", "plain disks"),)
+        )
+        with self.assertRaisesRegex(OperationFailed, "none is moved .--partial.*inst3.*: plain disks"):
+            self.world.run(EvacuateGroup(group_name="default"))
+        self.assertEqual(self.world.jobs.submitted, [])
+        result = self.world.run(EvacuateGroup(group_name="default", partial=True))
+        self.assertEqual([op.instance_name for op in self.jobs()], ["inst1.example.com"])
+        self.assertEqual(result["stuck"], [["inst3.example.com", "plain disks"]])
+
+    def test_target_lacks_something(self) -> None:
+        """What the new nodes lack keeps an instance, too (S2.3-022)."""
+        self.world.model.data["shared"].discard(self.world.cluster.instance("inst3").disks[0])
+        with self.assertRaisesRegex(OperationFailed, "inst3.*: node node2.* does not reach disk 0"):
+            self.world.run(EvacuateGroup(group_name="default"))
+        self.world.run(EvacuateGroup(group_name="default", partial=True))
+        self.assertEqual([op.instance_name for op in self.jobs()], ["inst1.example.com"])
+
+    def test_removed_meanwhile(self) -> None:
+        """A group that is removed while a job waits for it: the job ends and says so."""
+        for op in (
+            EvacuateGroup(group_name="group3"),
+            EvacuateGroup(group_name="default", target_groups=("group3",)),
+            ChangeInstanceGroup(instance_name="inst1", target_groups=("group3",)),
+        ):
+            value = cluster(nodes=6, groups=3, instances=1, template="sharedfile", default_iallocator="a")
+            for number in (3, 6):
+                value = with_node(value, f"node{number}", group=group_id(1))
+            self.world = OperationWorld(value)
+            error = self.removed_while_waiting(op, group_id(3))
+            self.assertIsInstance(error, PrereqError)
+            self.assertIn("group3", str(error))
+            self.assertEqual(self.world.jobs.submitted, [])
+
+    def removed_while_waiting(self, op: OpCode, group: GroupId) -> BaseException:
+        """How an operation ends that waits for the lock of a group which is then removed."""
+        plan = LockPlan(requests={LockLevel.NODEGROUP: exclusive([group])})
+        holder = self.world.locks.held(plan, owner="9", priority=0, timeout_s=None)
+        held = self.successResultOf(Deferred.fromCoroutine(_as_coroutine(holder.__aenter__())))
+        waiting = self.world.start(op)
+        self.assertNoResult(waiting)
+
+        def removed(value: Cluster) -> Cluster:
+            return msgspec.structs.replace(value, groups=value.groups.without(group))
+
+        update = self.world.config.update(removed, reason="removed")
+        self.successResultOf(Deferred.fromCoroutine(_as_coroutine(update)))
+        held.forget(LockLevel.NODEGROUP, [group])
+        self.successResultOf(Deferred.fromCoroutine(_as_coroutine(holder.__aexit__(None, None, None))))
+        self.world.advance(1)
+        error: BaseException = self.failureResultOf(waiting).value
+        return error
 
     def test_empty(self) -> None:
         """A group without instances is empty already."""
