@@ -78,6 +78,21 @@ class BalanceTests(OperationsCase):
         self.assertEqual(self.statuses(), {"running"})
         self.assertEqual({name: self.places()[name] for name in last}, last)
 
+    def test_drained(self) -> None:
+        """With --evac-mode a drained node is emptied, and nothing else is touched."""
+        self.add("leaves", "-n", "node3:node2", size=MIRRORED)
+        self.add("leaves-too", "-n", "node3")
+        for number in range(3):
+            self.add(f"stays{number}", "-n", "node2")
+        self.gnt("gnt-node modify --drained=yes --auto-promote node3")
+        self.addCleanup(self.gnt, "gnt-node modify --drained=no node3")
+        self.gnt("gnt-cluster balance --evac-mode")
+        places = self.places()
+        self.assertNotIn("node3.virtual", {node for nodes in places.values() for node in nodes})
+        stayed = [nodes for name, nodes in places.items() if name.startswith("stays")]
+        self.assertEqual(stayed, [["node2.virtual"]] * 3)
+        self.assertEqual(self.statuses(), {"running"})
+
     def test_refusals(self) -> None:
         """Unknown groups and instances are named, with what lists the known ones."""
         self.refused("gnt-cluster balance --node-group nosuch", "nosuch", "gnt-group list")

@@ -10,8 +10,10 @@ import msgspec
 from ganeti.logic.balance import Balancing, Limits, Move, Plan
 from ganeti.logic.balance_board import Restrictions
 from ganeti.logic.balance_jobs import MoveJob, move_jobs
+from ganeti.logic.node_figures import traits_of
 from ganeti.model.allocation import ClusterView
 from ganeti.model.cluster import Cluster
+from ganeti.model.disk import Mirroring
 from ganeti.model.ids import GroupId, InstanceId
 from ganeti.model.instance import Instance
 from ganeti.model.locks import LockLevel, LockPlan, shared
@@ -89,6 +91,7 @@ class BalanceClusterOperation(Operation[BalanceCluster, Plans, Jobs]):
         """The plans, in the order of the groups' names."""
         groups = [group.uuid for group in self._groups(ctx.cluster)]
         view = await ctx.allocation.view(ctx.cluster, groups=groups)
+        self._warn(ctx, view)
         left = self.op.max_moves
         plans = []
         for group in self._groups(ctx.cluster):
@@ -96,6 +99,24 @@ class BalanceClusterOperation(Operation[BalanceCluster, Plans, Jobs]):
             left = None if left is None else left - len(plan.moves)
             plans.append(plan)
         return tuple(plans)
+
+    def _warn(self, ctx: Context, view: ClusterView) -> None:
+        """Say what no plan can be about."""
+        cluster = view.cluster
+        for group in self._groups(cluster):
+            for node in cluster.members(group.uuid):
+                if node.vm_capable and not node.offline and node.uuid not in view.facts:
+                    ctx.feedback.warning(
+                        f"node {node.name} does not answer; nothing is moved from it or to it",
+                        hint="if it is down, mark it by 'gnt-node modify --offline=yes' and plan anew",
+                    )
+        for name in self.op.select_instances or ():
+            instance = cluster.instance(name)
+            template = cluster.disk_template(instance)
+            if traits_of(template).mirroring is Mirroring.NONE:
+                ctx.feedback.warning(
+                    f"instance {instance.name} cannot be moved: its {template} disks are on one node only"
+                )
 
     async def run(self, ctx: Context, facts: Plans) -> Jobs:
         """The jobs of all plans; as groups share no nodes, they do not wait for each other."""

@@ -115,6 +115,28 @@ class JobTests(BalanceCase):
         self.assertIn("nothing is to be gained by moving instances", self.world.feedback.lines)
 
 
+class WarningTests(BalanceCase):
+    """What no plan can be about is said."""
+
+    def test_silent(self) -> None:
+        """A node that does not answer is named, with what to do; the others are balanced."""
+        value = crowded()
+        self.world = OperationWorld(value)
+        self.world.allocation.known = placement_view(value, without_facts=frozenset({node_id(4)}))
+        moves = self.world.run(BalanceCluster())["plans"][0]["moves"]
+        self.assertEqual({move["after"][0] for move in moves}, {"node2.example.com", "node3.example.com"})
+        (warning,) = self.world.feedback.warnings
+        self.assertIn("node4.example.com does not answer", warning)
+        self.assertIn("gnt-node modify --offline=yes", warning)
+
+    def test_immovable(self) -> None:
+        """A selected instance that has its disks on one node only is named."""
+        value = with_instance(crowded(1), "plain", template="plain", primary="node1")
+        self.balanced(value, select_instances=("plain",))
+        (warning,) = self.world.feedback.warnings
+        self.assertIn("plain.example.com cannot be moved", warning)
+
+
 class LimitTests(BalanceCase):
     """What bounds a plan."""
 
