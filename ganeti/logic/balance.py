@@ -9,13 +9,16 @@ from __future__ import annotations
 import msgspec
 
 from ganeti.logic.balance_board import Board, MoveKind, Restrictions, places_after
-from ganeti.logic.balance_search import TOLERANCE, MoveSearch
+from ganeti.logic.balance_search import MoveSearch
 from ganeti.logic.node_figures import Question, nodes_needed
 from ganeti.logic.node_state import NodeState, node_states
 from ganeti.logic.score import WEIGHT
 from ganeti.model.allocation import ClusterView
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import GroupId, InstanceId, NodeId
+
+NEGLIGIBLE = 1e-9
+"""A gain that is none; but a move that gains nothing may make way for one that does."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,16 +105,19 @@ class Balancing:
         if score > self._limits.min_gain_limit:
             return score
         # A gain that is as much as is wanted, but for the last bits, will do.
-        return min(score, score - self._limits.min_gain + 2 * TOLERANCE)
+        return min(score, score - self._limits.min_gain + NEGLIGIBLE)
 
     @property
     def plan(self) -> Plan:
-        """The plan so far."""
+        """The plan so far, without moves at its end that gain nothing."""
+        moves = list(self._moves)
+        while moves and moves[-1].gain < NEGLIGIBLE:
+            moves.pop()
         return Plan(
             group=self._group,
             score_before=self._before,
-            score_after=self._board.score.value,
-            moves=tuple(self._moves),
+            score_after=moves[-1].score if moves else self._before,
+            moves=tuple(moves),
         )
 
 

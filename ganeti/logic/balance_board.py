@@ -17,7 +17,7 @@ from ganeti.logic.node_figures import backend_reader, traits_of
 from ganeti.logic.node_state import Demand, NodeState, demand_of_instance
 from ganeti.logic.placement_tags import tag_rules
 from ganeti.logic.redundancy import stranded_node
-from ganeti.logic.score import ClusterScore
+from ganeti.logic.score import ClusterScore, node_values
 from ganeti.model.allocation import ClusterView
 from ganeti.model.disk import Mirroring
 from ganeti.model.ids import GroupId, InstanceId
@@ -141,7 +141,8 @@ class Board:
         self._index = {state.node: index for index, state in enumerate(self.states)}
         self._is_down = [view.cluster.nodes[state.node].offline for state in self.states]
         self.pieces = self._movable()
-        self.score = ClusterScore(self.states)
+        self._values = [node_values(state) for state in self.states]
+        self.score = ClusterScore(self.states, self._values)
         self._is_redundant = self._redundant(self.states)
 
     def _movable(self) -> list[Piece]:
@@ -256,11 +257,11 @@ class Board:
         return left
 
     def score_after(self, changed: Mapping[int, NodeState]) -> float:
-        """The score with some nodes in another state."""
-        score = self.score
+        """The score with some nodes in another state, summed up anew: to the last bit what it will be."""
+        states, values = list(self.states), list(self._values)
         for index, state in changed.items():
-            score = score.after(self.states[index], state)
-        return score.value
+            states[index], values[index] = state, node_values(state)
+        return ClusterScore(states, values).value
 
     def move(self, number: int, kind: MoveKind, target: int | None) -> None:
         """Make a move.
@@ -276,7 +277,8 @@ class Board:
         for index, state in changed.items():
             self.states[index] = state
         self.pieces[number] = self._piece(piece.instance, piece.demand, places_after(piece, kind, target))
-        self.score = ClusterScore(self.states)
+        self._values = [node_values(state) for state in self.states]
+        self.score = ClusterScore(self.states, self._values)
         self._is_redundant = self._redundant(self.states)
 
 

@@ -22,8 +22,11 @@ from ganeti.logic.constraints import primary_problem, secondary_problem
 from ganeti.logic.node_state import Demand
 from ganeti.logic.score import METRICS, WEIGHT
 
-TOLERANCE = 1e-9
-"""A score must be lower by more than this to count as better."""
+NOISE = 1e-7
+"""How much a bound may be too high: where all nodes are alike, a spread is the root of what rounding left."""
+
+MOST_CLOSE = 64
+"""How many moves with about the same score are compared exactly."""
 
 BRINGS_MIRROR = frozenset({MoveKind.REPLACE, MoveKind.FAILOVER_AND_REPLACE})
 """Kinds after which the target is the secondary."""
@@ -59,7 +62,8 @@ class _Race:
     """Keeps the best of the moves that enter; equal scores are decided for the lowest rank.
 
     Rank is the number of the instance, then the node, then the order of kinds, as with the established
-    balancer; without such a rule plans would depend on the last bits of floats.
+    balancer. Like it, scores are compared to the last bit, so that both go the same way; but where very many
+    moves are as good as each other (all nodes and instances alike) only some of them are.
 
     Args:
         below: no other score counts.
@@ -67,21 +71,31 @@ class _Race:
 
     def __init__(self, below: float) -> None:
         self.best: NextMove | None = None
-        self.limit = below - TOLERANCE
-        """What is above this has lost."""
+        self.limit = below
+        """Bounds above this have lost."""
         self._least = below
         self._rank: tuple[int, ...] = ()
+        self._close = 0
 
     def may_win(self, score: float, rank: tuple[int, ...]) -> bool:
-        """Whether a move with this score, or a higher one, and this rank could become the best."""
-        return score < self._least - TOLERANCE or (score <= self.limit and rank < self._rank)
+        """Whether a move whose score is about this, or higher, could become the best."""
+        if score < self._least - NOISE:
+            return True
+        return score <= self.limit and (self._close < MOST_CLOSE or rank < self._rank)
 
     def enter(self, move: NextMove, rank: tuple[int, ...]) -> None:
         """Let a move take part."""
-        if self.may_win(move.score, rank):
-            self.best, self._rank = move, rank
-            self._least = min(self._least, move.score)
-            self.limit = self._least + TOLERANCE
+        if self.best is None:
+            if move.score >= self._least:
+                return
+        elif move.score < self._least - NOISE:
+            self._close = 0
+        else:
+            self._close += 1
+            if (move.score, rank) >= (self._least, self._rank):
+                return
+        self.best, self._rank, self._least = move, rank, move.score
+        self.limit = move.score + NOISE
 
 
 class MoveSearch:

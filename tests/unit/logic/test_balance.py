@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.logic.balance import Balancing, Limits, Plan, balance, question_for
+from ganeti.logic.balance import NEGLIGIBLE, Balancing, Limits, Plan, balance, question_for
 from ganeti.logic.balance_board import CHANGES_DISKS, Board, MoveKind, Piece, Restrictions, places_after
 from ganeti.logic.balance_search import MoveSearch
 from ganeti.logic.node_figures import backend_reader
@@ -199,6 +199,7 @@ class PlanTests(SynchronousTestCase):
             self.assertAlmostEqual(score - move.gain, move.score, delta=1e-12)
             score = move.score
         self.assertEqual(score, plan.score_after)
+        self.assertTrue(not plan.moves or plan.moves[-1].gain >= NEGLIGIBLE)
         states = [state for state in states_of(replayed(view, plan)).values() if state.group == plan.group]
         self.assertAlmostEqual(cluster_score(states), plan.score_after, delta=1e-9)
 
@@ -236,7 +237,7 @@ class PlanTests(SynchronousTestCase):
         view, group = world(seed)
         whole = balance(view, group, Limits(max_moves=6), Restrictions())
         first = balance(view, group, Limits(max_moves=3), Restrictions())
-        self.assertEqual(whole.moves[:3], first.moves)
+        self.assertEqual(whole.moves[: len(first.moves)], first.moves)
 
     @settings(max_examples=60, deadline=None)
     @given(SEEDS)
@@ -422,7 +423,7 @@ class CaseTests(SynchronousTestCase):
             count += 1
         self.assertIsNone(balancing.next_move())
         self.assertEqual(balancing.plan, balance(view, DEFAULT, Limits(), Restrictions()))
-        self.assertEqual(len(balancing.plan.moves), count)
+        self.assertGreaterEqual(count, len(balancing.plan.moves))
 
     def test_where_an_instance_goes(self) -> None:
         """The established moves: where primary and secondary are afterwards."""
