@@ -232,7 +232,13 @@ def _part(column: Column, weight: float, steps: Row) -> Part:
 
 
 def disk_step(state: NodeState, disk: int, spindles: int) -> float:
-    """What the free share of a node's disk space changes by where an instance arrives."""
+    """What the free share of a node's disk space changes by where an instance arrives.
+
+    Args:
+        state: the node.
+        disk: MiB that the instance takes.
+        spindles: that it has for itself, where storage is exclusive.
+    """
     if state.has_exclusive_storage:
         return -spindles / state.total_spindles if state.total_spindles else 0.0
     return -disk / state.total_disk if state.total_disk else 0.0

@@ -111,7 +111,7 @@ class MoveSearch:
         self._indices = [index for index, state in enumerate(board.states) if state.is_online]
         self._positions: dict[int, int] = {index: place for place, index in enumerate(self._indices)}
         self._loads: dict[tuple[int, int, int], Flow] = {}
-        self._spaces: dict[tuple[int, int], Flow] = {}
+        self._spaces: dict[tuple[int, int, int], Flow] = {}
         self._sizes: dict[int, Size] = {}
         self._rooms: dict[tuple[bool, Size], list[int]] = {}
         if self._states:
@@ -397,15 +397,16 @@ class MoveSearch:
         return known
 
     def _space(self, demand: Demand) -> Flow:
-        disk, spindles = (demand.disk, demand.spindle_use) if demand.is_local else (0, 0)
-        known = self._spaces.get((disk, spindles))
+        key = (demand.disk, demand.spindle_use, demand.own_spindles) if demand.is_local else (0, 0, 0)
+        known = self._spaces.get(key)
         if known is None:
-            shares = [disk_step(state, disk, spindles) for state in self._states]
+            disk, spindles, own_spindles = key
+            shares = [disk_step(state, disk, own_spindles) for state in self._states]
             uses = [
                 0.0 if state.has_exclusive_storage else spindles / state.spindle_limit
                 for state in self._states
             ]
-            known = self._spaces[disk, spindles] = flow_of(
+            known = self._spaces[key] = flow_of(
                 self._columns,
                 free_disk_cv=shares,
                 free_disk_cv_forth=shares,

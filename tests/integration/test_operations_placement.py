@@ -132,6 +132,48 @@ class BatchCreateTests(PlacementCase):
             self.assertEqual(pnode, [f"node{number}.virtual"])
 
 
+class TagTests(OperationsCase):
+    """Tags that say where instances go."""
+
+    def place(self, name: str, *options: str) -> str:
+        """Primary node of a new instance for which the built-in allocator looks."""
+        (node,) = self.of("instance", self.add(name, "-I", "builtin", *options), "pnode")
+        return str(node).partition(".")[0]
+
+    def tag(self, kind: str, name: str, *tags: str) -> None:
+        """Tags that go with the test."""
+        self.gnt(f"gnt-{kind} add-tags", *([name] if name else []), *tags)
+        self.addCleanup(self.gnt, f"gnt-{kind} remove-tags", *([name] if name else []), *tags)
+
+    def test_locations(self) -> None:
+        """An instance goes to the location that it wants, and those of one kind to different ones."""
+        self.tag(
+            "cluster", "", "htools:nlocation:power", "htools:desiredlocation:power", "htools:iextags:svc"
+        )
+        for node, place in (("node1", "a"), ("node2", "b"), ("node3", "b")):
+            self.tag("node", node, f"power:{place}")
+        self.assertEqual(self.place("wants", "--tags", "power:a"), "node1")
+        self.gnt("gnt-instance remove -f wants.virtual")
+        self.assertIn(self.place("first", "--tags", "power:b,svc:web"), ("node2", "node3"))
+        self.assertEqual(self.place("second", "--tags", "svc:web"), "node1")
+        self.gnt("gnt-cluster verify")
+
+    def test_migration(self) -> None:
+        """An instance leaves its node only for one that takes it; the error says what is in the way."""
+        self.tag("cluster", "", "htools:migration:cpu")
+        self.tag("node", "node1", "cpu:new")
+        self.tag("node", "node3", "cpu:new")
+        name = self.add("moves", "-n", "node1")
+        self.gnt(f"gnt-instance migrate -f -I builtin {name}")
+        self.assertEqual(self.of("instance", name, "pnode"), ["node3.virtual"])
+        self.gnt("gnt-node remove-tags node1 cpu:new")
+        self.addCleanup(self.gnt, "gnt-node add-tags node1 cpu:new")
+        self.refused(
+            f"gnt-instance migrate -f -I builtin {name}",
+            "node1.virtual: instances cannot be migrated to it from a node with the tag 'cpu:new'",
+        )
+
+
 class NodeFlagTests(OperationsCase):
     """Nodes that host no instances, or are no master candidates."""
 

@@ -33,7 +33,7 @@ from ganeti.testing.clusters import (
     with_node,
     with_settings,
 )
-from ganeti.testing.placement_worlds import Machine, placement_view, random_case
+from ganeti.testing.placement_worlds import Machine, exclusive_case, placement_view, random_case
 
 DEFAULT = group_id(1)
 NOISE = 1e-7
@@ -161,7 +161,17 @@ class SearchTests(SynchronousTestCase):
     @given(SEEDS)
     def test_best(self, seed: int) -> None:
         """At every step, whatever may be moved: no allowed move has a lower score."""
-        view, group = world(seed)
+        self.compare(*world(seed), seed)
+
+    @settings(max_examples=60, deadline=None)
+    @given(SEEDS)
+    def test_exclusive_storage(self, seed: int) -> None:
+        """The same where disks have spindles for themselves."""
+        view, _ = exclusive_case(seed, is_everywhere=True)
+        self.compare(msgspec.structs.replace(view, candidates=None), DEFAULT, seed)
+
+    def compare(self, view: ClusterView, group: GroupId, seed: int) -> None:
+        """Up to four steps of a cluster."""
         board = Board(view, node_states(view, question_for(view.cluster)), group, restrictions(view, seed))
         for _ in range(4):
             tried = list(all_moves(board))
