@@ -72,6 +72,7 @@ def describe(data: Data, paths: Paths) -> Pairs:
             ("Default nic parameters", data["nicparams"]),
             ("Default disk parameters", data["diskparams"]),
             ("Instance policy - limits for instances", policy(data["ipolicy"])),
+            ("Capacity parameters", capacity_params(data["capacity_params"])),
             ("Data collectors", _collectors(data)),
         ]
     )
@@ -101,6 +102,11 @@ def _rows(data: Data, rows: Sequence[tuple[str, str]]) -> list[tuple[str, Any]]:
 def _uid_range(ends: Sequence[int]) -> str:
     low, high = ends
     return str(low) if low == high else f"{low}-{high}"
+
+
+def capacity_params(values: Data) -> Pairs:
+    """Parameters of capacity, as far as they are set."""
+    return Pairs([(name, "by the policy" if value is None else value) for name, value in values.items()])
 
 
 def policy(limits: Data) -> Pairs:

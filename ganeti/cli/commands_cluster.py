@@ -138,6 +138,12 @@ def _balance(invocation: Invocation) -> int:
     return balance(invocation)
 
 
+def _capacity(invocation: Invocation) -> int:
+    from ganeti.cli.capacity import capacity
+
+    return capacity(invocation)
+
+
 def _queue(invocation: Invocation) -> int:
     match invocation.arguments[0]:
         case "drain" | "undrain" as action:
@@ -245,6 +251,7 @@ COMMANDS = (
     Command("verify", run=_verify, report=_report_verify),
     Command("verify-disks", run=_verify_disks),
     Command("balance", run=_balance),
+    Command("capacity", options=(OUTPUT,), run=_capacity),
     Command("redist-conf", options=(_YES_DO_IT,)),
     Command(
         "queue",

@@ -23,7 +23,16 @@ LIST = ListKind(
     formats={"ndparams": _pairs},
 )
 
-_INFO_FIELDS = ("name", "ndparams", "custom_ndparams", "diskparams", "custom_diskparams", "ipolicy")
+_INFO_FIELDS = (
+    "name",
+    "ndparams",
+    "custom_ndparams",
+    "diskparams",
+    "custom_diskparams",
+    "ipolicy",
+    "capacity_params",
+    "custom_capacity_params",
+)
 
 
 def _info(invocation: Invocation) -> int:
@@ -59,6 +68,10 @@ def describe(group: dict[str, Any]) -> Any:
             ("Node parameters", with_defaults(group["custom_ndparams"] or {}, group["ndparams"] or {})),
             ("Disk parameters", diskparams),
             ("Instance policy", policy(group["ipolicy"])),
+            (
+                "Capacity parameters",
+                with_defaults(group["custom_capacity_params"] or {}, group["capacity_params"] or {}),
+            ),
         ]
     )
 

@@ -52,6 +52,21 @@ def size(value: str) -> int:
     return parse_size_mib(value)
 
 
+def instance_size(value: str) -> list[int] | str:
+    """Memory, disk and processors as in `8g,100g,4`, or the word `default`."""
+    if value == "default":
+        return value
+    parts = value.split(",")
+    if len(parts) != 3:
+        raise ValueError(f"{value!r} is not a size of an instance; write MEMORY,DISK,CPUS as in 8g,100g,4")
+    return [parse_size_mib(parts[0]), parse_size_mib(parts[1]), integer(parts[2])]
+
+
+def new_nodes(value: str) -> list[str]:
+    """A node that could be added: a name, or a size with commas."""
+    return [value]
+
+
 def duration(value: str) -> int:
     """Seconds of `90`, `5m`, `2h`, `7d` or `1w`."""
     return parse_duration_s(value)
@@ -206,6 +221,8 @@ def readers() -> Mapping[str, Reader]:
         "number": number,
         "maybe_number": maybe_number,
         "size": size,
+        "instance_size": instance_size,
+        "new_nodes": new_nodes,
         "duration": duration,
         "yes_no": yes_no,
         "json": json_value,
@@ -226,6 +243,7 @@ def readers() -> Mapping[str, Reader]:
 REPEATABLE = frozenset(
     (
         "comma_list",
+        "new_nodes",
         "key_values",
         "named_key_values",
         "list_changes",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ganeti.errors import AllocatorError
+from ganeti.logic.capacity import capacities
 from ganeti.logic.evacuate import change_group, evacuate
 from ganeti.logic.node_figures import Question, question_of, traits_of
 from ganeti.logic.node_state import Demand, demand_of_request, node_states
@@ -21,6 +22,7 @@ from ganeti.model.allocation import (
     Allocate,
     AllocateSecondary,
     AllocationRequest,
+    Capacity,
     ChangeGroup,
     ClusterView,
     Evacuate,
@@ -54,6 +56,8 @@ def solve(request: AllocationRequest, view: ClusterView) -> Solution:
             return change_group(request, scene_of(view, question_of(request, view.cluster)))
         case Evacuate():
             return evacuate(request, scene_of(view, question_of(request, view.cluster)))
+        case Capacity():
+            return Solution(capacity=capacities(request, view))
     kind = request.__struct_config__.tag
     raise AllocatorError(f"the built-in allocator does not answer requests of the kind {kind}")
 

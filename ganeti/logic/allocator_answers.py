@@ -27,7 +27,8 @@ from ganeti.model.allocation import (
     Relocate,
     Solution,
 )
-from ganeti.model.ids import NodeId
+from ganeti.model.capacity import GroupCapacity, Tier
+from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.node import AllocPolicy
 
 EVACUATION_OPCODES = frozenset({"OP_INSTANCE_FAILOVER", "OP_INSTANCE_MIGRATE", "OP_INSTANCE_REPLACE_DISKS"})
@@ -83,6 +84,8 @@ def decode(request: AllocationRequest, view: ClusterView, answer: str) -> Soluti
     except msgspec.MsgspecError as error:
         quoted = answer.strip()[:EXCERPT] or "nothing"
         raise AllocatorError(f"its answer is not understood ({error}); it wrote: {quoted}") from error
+    if not reply.success and isinstance(request, Capacity):
+        raise AllocatorError(f"it cannot tell the capacity: {reply.info}")
     if not reply.success:
         failed = tuple((name, reply.info) for name in _asked_for(request))
         return Solution(failed=failed, info=reply.info)
@@ -107,7 +110,54 @@ def _solution(request: AllocationRequest, view: ClusterView, content: Any) -> So
             )
         case ChangeGroup() | Evacuate():
             return _moves(view, content)
-    raise AllocatorError("external allocators cannot compute the capacity; use the built-in one")
+        case Capacity():
+            return Solution(capacity=_capacities(request, content))
+    raise AllocatorError("it was asked for something that it cannot answer")
+
+
+class _GroupReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The capacity of a group; further keys repeat the parameters."""
+
+    tspecs: tuple[Tier, ...]
+    failure_reason: str | None = None
+
+
+class _CapacityReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of capacity; the list for the cluster is made anew of those of the groups."""
+
+    node_groups: Mapping[GroupId, _GroupReply]
+
+
+def _capacities(request: Capacity, content: Any) -> dict[GroupId, GroupCapacity]:
+    reply = _convert(content, _CapacityReply)
+    return {
+        group: GroupCapacity(
+            params=request.params[group] if group in request.params else next(iter(request.params.values())),
+            tspecs=found.tspecs,
+            failure_reason=found.failure_reason or "",
+        )
+        for group, found in reply.node_groups.items()
+    }
+
+
+def _check_capacity(request: Capacity, view: ClusterView, solution: Solution) -> None:
+    """Exactly the groups that were asked for, and sizes and counts that can be."""
+    for group in solution.capacity:
+        if group not in request.params:
+            known = view.cluster.groups.get(group)
+            name = group if known is None else known.name
+            raise AllocatorError(f"it told the capacity of group {name}, which was not asked for")
+    for group in request.params:
+        name = view.cluster.groups[group].name
+        if group not in solution.capacity:
+            raise AllocatorError(f"it did not tell the capacity of group {name}")
+        tiers = solution.capacity[group].tspecs
+        wrong = next((tier for tier in tiers if min(tier[:3]) < 0 or tier[3] < 1), None)
+        if wrong is not None:
+            raise AllocatorError(f"for group {name} it counted {list(wrong)}, which cannot be")
+        sizes = [tier[:3] for tier in tiers]
+        if sizes != sorted(sizes, reverse=True):
+            raise AllocatorError(f"for group {name} its sizes do not decrease")
 
 
 def _moves(view: ClusterView, content: Any) -> Solution:
@@ -150,6 +200,9 @@ def check_solution(request: AllocationRequest, view: ClusterView, solution: Solu
     Raises:
         AllocatorError: with the first mistake found.
     """
+    if isinstance(request, Capacity):
+        _check_capacity(request, view, solution)
+        return
     asked = set(_asked_for(request))
     told = [placement.instance for placement in solution.placements] + [name for name, _ in solution.failed]
     for name in told:

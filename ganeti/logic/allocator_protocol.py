@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ganeti.logic.capacity_params import filled_params
 from ganeti.logic.node_figures import (
     NodeFigures,
     backend_reader,
@@ -86,6 +87,7 @@ def _group(cluster: Cluster, group: NodeGroup) -> Document:
         "networks": list(group.networks),
         "ipolicy": _policy(cluster.policy_of(group.uuid)),
         "tags": list(group.tags),
+        "capacity_params": msgspec.to_builtins(filled_params(cluster, group)),
     }
 
 

@@ -71,11 +71,6 @@ def merged(tiers: Iterable[Iterable[Tier]]) -> tuple[Tier, ...]:
     return tuple((*spec, total[spec]) for spec in sorted(total, reverse=True))
 
 
-def available(tiers: Iterable[Tier], spec: InstanceSpec) -> int:
-    """How many instances of a size fit by these tiers: those of that size, and in place of larger ones."""
-    return sum(count for *size, count in tiers if all(has >= wants for has, wants in zip(size, spec)))
-
-
 class _Worlds:
     """States of all nodes, read once for each kind of storage that is asked for."""
 

@@ -22,6 +22,7 @@ _COPIED = (
     "beparams",
     "blacklisted_os",
     "candidate_pool_size",
+    "capacity_params",
     "compression_tools",
     "ctime",
     "default_iallocator",

@@ -15,6 +15,7 @@ from ganeti.model.allocation import (
     Allocate,
     AllocateSecondary,
     AllocationRequest,
+    Capacity,
     ClusterView,
     InstanceRequest,
     MultiAllocate,
@@ -132,6 +133,8 @@ def question_of(request: AllocationRequest, cluster: Cluster) -> Question:
             return Question(hypervisor=instance.hypervisor, template=cluster.disk_template(instance))
         case MultiAllocate(instances=(first, *_)):
             return Question(hypervisor=hypervisor, template=first.disk_template)
+        case Capacity(params=params) if params:
+            return Question(hypervisor=hypervisor, template=next(iter(params.values())).default_template)
     return Question(hypervisor=hypervisor, template=template)
 
 

@@ -32,8 +32,8 @@ NOISE_MIB = 64
 
 _NODE_PARTS = ("group", "offline", "drained", "vm_capable", "ndparams", "primary_ip")
 """Of a node: a change of these makes what it said before worthless, or what fits on it."""
-_GROUP_PARTS = ("ndparams", "ipolicy", "diskparams", "alloc_policy")
-_SETTINGS = ("ndparams", "ipolicy", "diskparams", "beparams")
+_GROUP_PARTS = ("ndparams", "ipolicy", "diskparams", "alloc_policy", "capacity_params")
+_SETTINGS = ("ndparams", "ipolicy", "diskparams", "beparams", "capacity_params")
 """Of the cluster: a change of these changes what fits."""
 _ASKED = (
     "enabled_disk_templates",

@@ -11,6 +11,18 @@ Tier = tuple[int, int, int, int]
 """An `InstanceSpec`, and how many of it fit after those before."""
 
 
+class CapacitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters as far as they are set, for the cluster or a group (S2.3-082); None: inherited."""
+
+    max_inst_spec: InstanceSpec | None = None
+    default_template: str | None = None
+    max_cpu_ratio: float | None = None
+    max_disk_usage: float | None = None
+
+
+NOT_SET = CapacitySettings()
+
+
 class CapacityParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the capacity of a group is computed, everything filled in."""
 

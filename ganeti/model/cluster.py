@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ganeti.errors import ErrorCode, PrereqError
+from ganeti.model.capacity import NOT_SET, CapacitySettings
 from ganeti.model.disk import Disk
 from ganeti.model.filters import FilterRule
 from ganeti.model.ids import DiskId, GroupId, InstanceId, NetworkId, NodeId
@@ -57,6 +58,7 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ndparams: ParamValues = {}
     diskparams: Mapping[str, ParamValues] = {}
     ipolicy: InstancePolicy = DEFAULT_POLICY
+    capacity_params: CapacitySettings = NOT_SET
     candidate_pool_size: int = 10
     max_running_jobs: int = 20
     max_tracked_jobs: int = 25

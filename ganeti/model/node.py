@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ganeti.model.capacity import NOT_SET, CapacitySettings
 from ganeti.model.ids import GroupId, NetworkId, NodeId
 from ganeti.model.params import ParamValues
 
@@ -80,6 +81,7 @@ class NodeGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ndparams: ParamValues = {}
     ipolicy: Mapping[str, Any] = {}
     diskparams: Mapping[str, ParamValues] = {}
+    capacity_params: CapacitySettings = NOT_SET
     networks: Mapping[NetworkId, GroupNetwork] = {}
     hv_state_static: Mapping[str, Any] = {}
     disk_state_static: Mapping[str, Any] = {}

@@ -42,4 +42,7 @@ NIC_CHANGES = Kind(syntax="device_changes", placeholder="N|add|remove:KEY=VALUE,
 TAGS = Kind(syntax="comma_list", placeholder="TAG,...")
 LIST_CHANGES = Kind(syntax="list_changes", placeholder="+NAME,-NAME,...")
 UID_RANGES = Kind(syntax="uid_ranges", placeholder="LOW-HIGH,...")
+INSTANCE_SIZE = Kind(syntax="instance_size", placeholder="MEMORY,DISK,CPUS")
+MAYBE_NUMBER = Kind(syntax="maybe_number", placeholder="NUMBER")
+TEMPLATE = Kind(placeholder="TEMPLATE")
 IPOLICY = Kind(syntax="ipolicy", placeholder="KEY=VALUE,...")

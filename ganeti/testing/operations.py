@@ -33,10 +33,11 @@ from ganeti.interfaces import (
     IReachability,
     Plugins,
 )
+from ganeti.logic import allocate
 from ganeti.master.cluster_state import ClusterState, ObservedNodes
 from ganeti.master.hooks import OperationHooks
 from ganeti.master.op_executor import Execution, OpExecutor, Services
-from ganeti.model.allocation import AllocationRequest, ClusterView, Placement, Solution
+from ganeti.model.allocation import AllocationRequest, Capacity, ClusterView, Placement, Solution
 from ganeti.model.calls.outcome import Answer
 from ganeti.model.cluster import Cluster
 from ganeti.model.disk import TRAITS, DiskTemplate
@@ -157,6 +158,8 @@ class FakeAllocation:
         self.requests.append((name, request, None if candidates is None else frozenset(candidates)))
         if self.solution is not None:
             return self.solution
+        if isinstance(request, Capacity):
+            return allocate.solve(request, await self.view(cluster, cached=cached))
         nodes = self.nodes
         self.nodes = self.nodes_then or self.nodes
         if not nodes:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti.errors import AllocatorError
 from ganeti.logic.allocator_answers import decode
 from ganeti.logic.allocator_protocol import encode
+from ganeti.logic.capacity_params import filled_params
 from ganeti.model.allocation import Allocate, Capacity
 from ganeti.plugin_registry import discover
 from ganeti.testing.allocator_behaviours import AllocatorBehaviours, ExternalAllocatorBehaviours
@@ -28,10 +29,13 @@ class BuiltinAllocatorTests(AllocatorBehaviours, SynchronousTestCase):
         """The plugin."""
         return discover().iallocators["builtin"]
 
-    def test_unknown_kind(self) -> None:
-        """A request of a kind that it does not answer is refused by name."""
-        with self.assertRaisesRegex(AllocatorError, "capacity"):
-            self.make_allocator().solve(Capacity(params={}), placement_view(cluster(nodes=1)))
+    def test_capacity(self) -> None:
+        """It tells the capacity of the groups that it is asked for (S2.3-081)."""
+        view = placement_view(cluster(nodes=2, groups=2, enabled_hypervisors=("kvm",)))
+        group = view.cluster.group("group2")
+        params = filled_params(view.cluster, group)
+        solution = self.make_allocator().solve(Capacity(params={group.uuid: params}), view)
+        self.assertEqual(list(solution.capacity), [group.uuid])
 
 
 class ScriptAllocatorsTests(ExternalAllocatorBehaviours, SynchronousTestCase):

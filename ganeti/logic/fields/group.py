@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ganeti.logic.capacity_params import filled_params
 from ganeti.logic.fields.base import Field, FieldKind, common_fields, table
 from ganeti.logic.fields.node import ndparam_kind, ndparam_title
 from ganeti.model.cluster import Cluster
@@ -88,6 +89,20 @@ FIELDS = table(
             _OTHER,
             "Custom node parameters",
             lambda g, w: dict(g.ndparams),
+        ),
+        _row(
+            "capacity_params",
+            "CapacityParams",
+            _OTHER,
+            "Parameters of capacity (merged)",
+            lambda g, w: msgspec.to_builtins(filled_params(w.cluster, g)),
+        ),
+        _row(
+            "custom_capacity_params",
+            "CustomCapacityParams",
+            _OTHER,
+            "Custom parameters of capacity",
+            lambda g, w: {k: v for k, v in msgspec.to_builtins(g.capacity_params).items() if v is not None},
         ),
         _row("diskparams", "DiskParameters", _OTHER, "Disk parameters (merged)", _diskparams),
         _row(

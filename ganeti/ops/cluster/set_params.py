@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ganeti.errors import GanetiError, PrereqError
 from ganeti.interfaces import IExternalAllocators, Plugins
+from ganeti.logic.capacity_params import check_template, given_params, merged_settings
 from ganeti.logic.node_flags import nodes_to_promote
 from ganeti.logic.settings_changes import (
     check_directory,
@@ -33,7 +34,17 @@ from ganeti.model.param_tables.nd import NODE
 from ganeti.model.param_tables.nic import NIC
 from ganeti.model.params import ParamValue
 from ganeti.ops.base import Arguments, Command, Context, Hooks, HookTarget, OpCode, Operation, Param, Route
-from ganeti.ops.kinds import KEY_VALUES, LIST_CHANGES, NAMED_KEY_VALUES, NAMES, YES_NO, Kind
+from ganeti.ops.kinds import (
+    INSTANCE_SIZE,
+    KEY_VALUES,
+    LIST_CHANGES,
+    MAYBE_NUMBER,
+    NAMED_KEY_VALUES,
+    NAMES,
+    TEMPLATE,
+    YES_NO,
+    Kind,
+)
 from ganeti.ops.node.common import promote
 
 Params = Mapping[str, ParamValue]
@@ -102,6 +113,36 @@ class SetClusterParams(OpCode, frozen=True, kw_only=True, tag="OP_CLUSTER_SET_PA
         ListChanges | None, Param("OS definitions that cannot be installed", kind=LIST_CHANGES)
     ] = None
     ipolicy: Annotated[Mapping[str, Any] | None, Param("instance policy", kind=POLICY)] = None
+    max_inst_spec: Annotated[
+        tuple[int, int, int] | str | None,
+        Param(
+            "largest instance that capacity counts; `default`: by the policy", INSTANCE_SIZE, "max-inst-spec"
+        ),
+    ] = None
+    default_template: Annotated[
+        str | None,
+        Param(
+            "disk template of the instances that capacity counts; `default`: by the policy",
+            TEMPLATE,
+            "default-template",
+        ),
+    ] = None
+    max_cpu_ratio: Annotated[
+        float | str | None,
+        Param(
+            "virtual processors for each physical one, for capacity; `default`: by the policy",
+            MAYBE_NUMBER,
+            "max-cpu-ratio",
+        ),
+    ] = None
+    max_disk_usage: Annotated[
+        float | str | None,
+        Param(
+            "part of the disk space that capacity may use, up to 1; `default`: by the policy",
+            MAYBE_NUMBER,
+            "max-disk-usage",
+        ),
+    ] = None
     candidate_pool_size: Annotated[
         Annotated[int, msgspec.Meta(ge=1)] | None,
         Param("wanted number of master candidates", flag="candidate-pool-size", short="C"),
@@ -271,6 +312,7 @@ class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]
             )
         if op.diskparams is not None:
             changes["diskparams"] = merged_by_name(settings.diskparams, op.diskparams, DISK, "disk template")
+        check_template(cluster, op.default_template)
         changes.update(self._merged_simple(settings))
         warnings = self._edit_lists(settings, changes)
         return replace(settings, **changes), warnings
@@ -288,6 +330,9 @@ class SetClusterParamsOperation(Operation[SetClusterParams, SettingsFacts, None]
             changes["nicparams"] = {"default": NIC.fill(NIC.merge(own, op.nicparams))}
         if op.ndparams is not None:
             changes["ndparams"] = NODE.fill(NODE.merge(settings.ndparams, op.ndparams))
+        given = given_params(op)
+        if given:
+            changes["capacity_params"] = merged_settings(settings.capacity_params, given)
         if op.ipolicy is not None:
             changes["ipolicy"] = policy_from(settings.ipolicy, op.ipolicy)
             check_policy(changes["ipolicy"])

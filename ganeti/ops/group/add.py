@@ -9,7 +9,9 @@ from typing import Annotated, Any, ClassVar
 from msgspec.structs import replace
 
 from ganeti.errors import GanetiError, PrereqError
+from ganeti.logic.capacity_params import check_template, given_params, merged_settings
 from ganeti.logic.settings_changes import merged_own
+from ganeti.model.capacity import NOT_SET
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import GroupId
 from ganeti.model.locks import LockLevel, LockPlan
@@ -19,7 +21,15 @@ from ganeti.model.param_tables.nd import NODE
 from ganeti.model.params import ParamValue
 from ganeti.ops.base import Command, Context, Hooks, HookTarget, OpCode, Operation, Param, Route
 from ganeti.ops.group.base import check_group_policy, check_new_name
-from ganeti.ops.kinds import IPOLICY, KEY_VALUES, NAMED_KEY_VALUES, Kind
+from ganeti.ops.kinds import (
+    INSTANCE_SIZE,
+    IPOLICY,
+    KEY_VALUES,
+    MAYBE_NUMBER,
+    NAMED_KEY_VALUES,
+    TEMPLATE,
+    Kind,
+)
 
 
 class AddGroup(OpCode, frozen=True, kw_only=True, tag="OP_GROUP_ADD"):
@@ -42,6 +52,21 @@ class AddGroup(OpCode, frozen=True, kw_only=True, tag="OP_GROUP_ADD"):
     hv_state: Annotated[Mapping[str, Any] | None, Param("static state of hypervisors")] = None
     disk_state: Annotated[Mapping[str, Any] | None, Param("static state of storage")] = None
     ipolicy: Annotated[Mapping[str, Any] | None, Param("instance policy", kind=IPOLICY)] = None
+    max_inst_spec: Annotated[
+        tuple[int, int, int] | str | None,
+        Param("largest instance that capacity counts", INSTANCE_SIZE, "max-inst-spec"),
+    ] = None
+    default_template: Annotated[
+        str | None, Param("disk template of the instances that capacity counts", TEMPLATE, "default-template")
+    ] = None
+    max_cpu_ratio: Annotated[
+        float | str | None,
+        Param("virtual processors for each physical one, for capacity", MAYBE_NUMBER, "max-cpu-ratio"),
+    ] = None
+    max_disk_usage: Annotated[
+        float | str | None,
+        Param("part of the disk space that capacity may use, up to 1", MAYBE_NUMBER, "max-disk-usage"),
+    ] = None
 
 
 class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
@@ -76,6 +101,7 @@ class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
                 ndparams=NODE.check(op.ndparams or {}),
                 diskparams=merged_own({}, op.diskparams or {}, DISK, "disk template"),
                 ipolicy=op.ipolicy or {},
+                capacity_params=merged_settings(NOT_SET, given_params(op)),
                 hv_state_static=op.hv_state or {},
                 disk_state_static=op.disk_state or {},
             )
@@ -87,6 +113,7 @@ class AddGroupOperation(Operation[AddGroup, NodeGroup, None]):
     def check(self, cluster: Cluster, facts: NodeGroup) -> None:
         """A free name, and a policy that makes sense below that of the cluster."""
         check_new_name(cluster, facts.name)
+        check_template(cluster, facts.capacity_params.default_template)
         check_group_policy(cluster, facts)
 
     async def run(self, ctx: Context, facts: NodeGroup) -> None:

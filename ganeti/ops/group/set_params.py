@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from ganeti.errors import GanetiError, PrereqError
+from ganeti.logic.capacity_params import check_template, given_params, merged_settings
 from ganeti.logic.settings_changes import merged_group_policy, merged_own
 from ganeti.model.cluster import Cluster
 from ganeti.model.node import AllocPolicy, NodeGroup
@@ -17,7 +18,7 @@ from ganeti.model.params import ParamValue
 from ganeti.ops.base import Command, Context, Hooks, HookTarget, Param, Route
 from ganeti.ops.group.base import GroupOpCode, GroupOperation, check_group_policy
 from ganeti.ops.instance.target import policy_problems
-from ganeti.ops.kinds import IPOLICY, KEY_VALUES, NAMED_KEY_VALUES
+from ganeti.ops.kinds import INSTANCE_SIZE, IPOLICY, KEY_VALUES, MAYBE_NUMBER, NAMED_KEY_VALUES, TEMPLATE
 
 Changes = tuple[tuple[str, Any], ...]
 
@@ -42,6 +43,38 @@ class SetGroupParams(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_SET_P
     ipolicy: Annotated[
         Mapping[str, Any] | None, Param("instance policy; `default` gives the cluster's", kind=IPOLICY)
     ] = None
+    max_inst_spec: Annotated[
+        tuple[int, int, int] | str | None,
+        Param(
+            "largest instance that capacity counts; `default` gives the cluster's",
+            INSTANCE_SIZE,
+            "max-inst-spec",
+        ),
+    ] = None
+    default_template: Annotated[
+        str | None,
+        Param(
+            "disk template of the instances that capacity counts; `default` gives the cluster's",
+            TEMPLATE,
+            "default-template",
+        ),
+    ] = None
+    max_cpu_ratio: Annotated[
+        float | str | None,
+        Param(
+            "virtual processors for each physical one, for capacity; `default` gives the cluster's",
+            MAYBE_NUMBER,
+            "max-cpu-ratio",
+        ),
+    ] = None
+    max_disk_usage: Annotated[
+        float | str | None,
+        Param(
+            "part of the disk space that capacity may use, up to 1; `default` gives the cluster's",
+            MAYBE_NUMBER,
+            "max-disk-usage",
+        ),
+    ] = None
 
 
 class SetGroupParamsOperation(GroupOperation[SetGroupParams, None, Changes]):
@@ -57,6 +90,7 @@ class SetGroupParamsOperation(GroupOperation[SetGroupParams, None, Changes]):
         self.group(cluster)
         if not self._changes():
             raise PrereqError("Please pass at least one parameter to modify")
+        check_template(cluster, self.op.default_template)
         check_group_policy(cluster, self._changed(cluster))
 
     async def run(self, ctx: Context, facts: None) -> Changes:
@@ -83,7 +117,8 @@ class SetGroupParamsOperation(GroupOperation[SetGroupParams, None, Changes]):
 
     def _changes(self) -> dict[str, Any]:
         names = ("alloc_policy", "ndparams", "diskparams", "hv_state", "disk_state", "ipolicy")
-        return {name: getattr(self.op, name) for name in names if getattr(self.op, name) is not None}
+        own = {name: getattr(self.op, name) for name in names if getattr(self.op, name) is not None}
+        return own | given_params(self.op)
 
     def _changed(self, cluster: Cluster) -> NodeGroup:
         op, group = self.op, self.group(cluster)
@@ -94,6 +129,7 @@ class SetGroupParamsOperation(GroupOperation[SetGroupParams, None, Changes]):
                 ndparams=NODE.merge(group.ndparams, op.ndparams or {}),
                 diskparams=merged_own(group.diskparams, op.diskparams or {}, DISK, "disk template"),
                 ipolicy=merged_group_policy(group.ipolicy, op.ipolicy or {}),
+                capacity_params=merged_settings(group.capacity_params, given_params(op)),
                 hv_state_static={**group.hv_state_static, **(op.hv_state or {})},
                 disk_state_static={**group.disk_state_static, **(op.disk_state or {})},
             )

@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "beparams": {"default": {"vcpus": 1}},
     "nicparams": {"default": {"vlan": ""}},
     "diskparams": {"blockdev": {}},
+    "capacity_params": {"max_inst_spec": None, "max_cpu_ratio": 2.0},
     "ipolicy": {
         "minmax": [{"min": {"cpu-count": 1}, "max": {"cpu-count": 8}}],
         "std": {"cpu-count": 1},
@@ -81,7 +82,8 @@ class InfoTests(SynchronousTestCase):
             "Default disk parameters: \n  blockdev: \nInstance policy - limits for instances: \n"
             "  bounds specs: \n    - min/0: \n        cpu-count: 1\n      max/0: \n        cpu-count: 8\n"
             "  std: \n    cpu-count: 1\n  allowed disk templates: drbd, plain\n  spindle-ratio: 32.0\n"
-            "  vcpu-ratio: 4.0\nData collectors: \n  cpu-avg-load: \n    active: True\n"
+            "  vcpu-ratio: 4.0\nCapacity parameters: \n  max_inst_spec: by the policy\n"
+            "  max_cpu_ratio: 2.0\nData collectors: \n  cpu-avg-load: \n    active: True\n"
             "    interval: 5.000s\n",
             world.out_text,
         )

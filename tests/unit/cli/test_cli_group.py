@@ -15,6 +15,8 @@ GROUP: dict[str, Any] = {
     "custom_ndparams": {"ssh_port": 2222},
     "diskparams": {"plain": {"stripes": 2}, "file": {}},
     "custom_diskparams": {"plain": {"stripes": 2}},
+    "capacity_params": {"max_cpu_ratio": 4.0, "max_disk_usage": 0.9},
+    "custom_capacity_params": {"max_disk_usage": 0.9},
     "ipolicy": {
         "minmax": [{"min": BOUNDS, "max": BOUNDS}],
         "std": BOUNDS,
@@ -73,7 +75,8 @@ class GroupTests(SynchronousTestCase):
             "  Disk parameters: \n    file: \n    plain: \n      stripes: 2\n"
             "  Instance policy: \n    bounds specs: \n      - min/0: \n          memory-size: 128\n"
             "        max/0: \n          memory-size: 128\n    std: \n      memory-size: 128\n"
-            "    allowed disk templates: file\n    vcpu-ratio: 4.0\n",
+            "    allowed disk templates: file\n    vcpu-ratio: 4.0\n"
+            "  Capacity parameters: \n    max_cpu_ratio: default (4.0)\n    max_disk_usage: 0.9\n",
         )
 
     def _asked(self) -> list[str]:

@@ -14,9 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti.errors import AllocatorError
 from ganeti.logic.allocator_answers import check_solution, decode
 from ganeti.logic.allocator_protocol import encode
+from ganeti.logic.capacity_params import filled_params
 from ganeti.model.allocation import (
     Allocate,
     AllocationRequest,
+    Capacity,
     ChangeGroup,
     ClusterView,
     Evacuate,
@@ -324,3 +326,57 @@ class DecodeTests(SynchronousTestCase):
         answer = '{"success": true, "info": "", "result": [[], [], [[{"OP_ID": "OP_CLUSTER_DESTROY"}]]]}'
         with self.assertRaisesRegex(AllocatorError, "OP_CLUSTER_DESTROY"):
             decode(request, self.view(), answer)
+
+
+class CapacityAnswerTests(SynchronousTestCase):
+    """Answers to questions about capacity (iallocator.md section 4)."""
+
+    def setUp(self) -> None:
+        """One group is asked for."""
+        self.view = placement_view(cluster(nodes=2, groups=2, enabled_hypervisors=("kvm",)))
+        group = self.view.cluster.groups[group_id(1)]
+        self.params = filled_params(self.view.cluster, group)
+        self.request = Capacity(params={group.uuid: self.params})
+
+    def decoded(self, groups: object, **more: object) -> Solution:
+        """What becomes of an answer."""
+        reply = {"success": True, "info": "ok", "result": {"cluster": [], "node_groups": groups}, **more}
+        return decode(self.request, self.view, json.dumps(reply))
+
+    def test_request(self) -> None:
+        """The document names the groups and their parameters, filled in (S2.3-081)."""
+        told = json.loads(encode(self.request, self.view))
+        self.assertEqual(told["request"]["type"], "capacity")
+        self.assertEqual(told["request"]["groups"], [group_id(1)])
+        self.assertEqual(told["request"]["params"][group_id(1)]["max_inst_spec"], [32768, 1048576, 8])
+        self.assertEqual(told["nodegroups"][group_id(2)]["capacity_params"]["max_cpu_ratio"], 4.0)
+
+    def test_tiers(self) -> None:
+        """Tiers become values; parameters that the answer repeats are not needed."""
+        answer = {"tspecs": [[4096, 40960, 4, 7], [2048, 40960, 2, 3]], "max_cpu_ratio": 4.0}
+        found = self.decoded({group_id(1): answer}).capacity[group_id(1)]
+        self.assertEqual(found.tspecs, ((4096, 40960, 4, 7), (2048, 40960, 2, 3)))
+        self.assertEqual(found.params, self.params)
+
+    def test_wrong(self) -> None:
+        """Answers of a wrong form, about other groups or with impossible numbers are refused by name."""
+        one = group_id(1)
+        for groups, text in (
+            ({}, "did not tell the capacity of group default"),
+            ({one: {"tspecs": []}, group_id(2): {"tspecs": []}}, "group2, which was not asked for"),
+            ({one: {"tspecs": []}, "x": {"tspecs": []}}, "group x, which was not asked for"),
+            ({one: {"tspecs": [[1, 2, 3]]}}, "wrong form"),
+            ({one: {"tspecs": [["a", 2, 3, 4]]}}, "wrong form"),
+            ({one: {}}, "wrong form"),
+            ([], "wrong form"),
+            ({one: {"tspecs": [[1, 2, 3, -4]]}}, "which cannot be"),
+            ({one: {"tspecs": [[-1, 2, 3, 4]]}}, "which cannot be"),
+            ({one: {"tspecs": [[1, 2, 3, 4], [2, 2, 3, 4]]}}, "do not decrease"),
+        ):
+            with self.assertRaisesRegex(AllocatorError, text):
+                self.decoded(groups)
+
+    def test_refusal(self) -> None:
+        """An allocator that cannot count says so in its words."""
+        with self.assertRaisesRegex(AllocatorError, "cannot tell the capacity: unknown request"):
+            self.decoded({}, success=False, info="unknown request")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti.logic.capacity import available, capacities, merged, number_fitting
+from ganeti.logic.capacity import capacities, merged, number_fitting
 from ganeti.logic.constraints import primary_problem, secondary_problem
 from ganeti.logic.node_figures import Question, disk_space
 from ganeti.logic.node_state import Demand, NodeState, node_states
@@ -189,19 +189,12 @@ class GroupTests(SynchronousTestCase):
 
 
 class TableTests(SynchronousTestCase):
-    """Tiers of several groups, and what they say of one size."""
+    """Tiers of several groups."""
 
     def test_merged(self) -> None:
         """Counts of equal sizes add up, the largest size first (S2.3-090)."""
         one, two = [(4096, 100, 2, 3), (1024, 100, 2, 1)], [(4096, 200, 1, 2), (1024, 100, 2, 5)]
         self.assertEqual(merged([one, two]), ((4096, 200, 1, 2), (4096, 100, 2, 3), (1024, 100, 2, 6)))
-
-    def test_available(self) -> None:
-        """In place of a larger instance a smaller one fits (S2.3-093)."""
-        tiers = [(4096, 200, 2, 2), (4096, 100, 2, 3), (1024, 100, 2, 6)]
-        self.assertEqual(available(tiers, (1024, 100, 2)), 11)
-        self.assertEqual(available(tiers, (4096, 150, 1)), 2)
-        self.assertEqual(available(tiers, (8192, 1, 1)), 0)
 
     def test_disk_of_a_mirror(self) -> None:
         """The count is about the size of the disk, without what the mirror needs beside it."""

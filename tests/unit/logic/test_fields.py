@@ -42,7 +42,11 @@ TABLES: Mapping[str, Table] = {
     "lock": others.LOCK_FIELDS,
     "os": others.OS_FIELDS,
 }
-OUR_OWN = {"cluster": {"uuid"}, "os": {"os_version"}}
+OUR_OWN = {
+    "cluster": {"uuid"},
+    "group": {"capacity_params", "custom_capacity_params"},
+    "os": {"os_version"},
+}
 """Fields that only we have."""
 NAME = "inst1.example.com"
 

@@ -55,13 +55,17 @@ OPCODES_NOT_YET = words(
 OUR_OPCODES = words("UPDATE_NODE_GROUP_CACHE COMPUTE_CAPACITY CLUSTER_BALANCE")
 """Opcodes that only we have, without the prefix OP_."""
 
+CAPACITY = frozenset({"max_inst_spec", "default_template", "max_cpu_ratio", "max_disk_usage"})
+
 OUR_OWN = {
     "OP_NODE_ADD": frozenset({"node_uuid"}),
     "OP_QUERY": frozenset({"cached"}),
     "OP_INSTANCE_CREATE": frozenset({"target_groups"}),
     "OP_OS_DIAGNOSE": frozenset({"group_name"}),
     "OP_INSTANCE_REPLACE_DISKS": frozenset({"between_groups"}),
-    "OP_CLUSTER_SET_PARAMS": frozenset({"diffusion_min_nodes"}),
+    "OP_CLUSTER_SET_PARAMS": frozenset({"diffusion_min_nodes"}) | CAPACITY,
+    "OP_GROUP_ADD": CAPACITY,
+    "OP_GROUP_SET_PARAMS": CAPACITY,
     "OP_INSTANCE_CHANGE_GROUP": frozenset({"target_nodes", "cleanup"}),
     "OP_GROUP_EVACUATE": frozenset({"partial"}),
 }
