@@ -131,6 +131,11 @@ class INodes(Interface):
             patient: False: somebody looks at a screen; do not wait for nodes known not to answer.
         """
 
+    def each_own(
+        calls: Collection[tuple[Node, NodeCall[R]]], *, timeout_s: float | None = None
+    ) -> Awaitable[Mapping[NodeId, Outcome[R]]]:
+        """Call one function on many nodes at once, with arguments of their own; see `each`."""
+
 
 class IClusterState(Interface):
     """What the nodes say: as they said it lately, or asked now."""

@@ -229,14 +229,25 @@ class ObservedNodes:
     ) -> Mapping[NodeId, Outcome[R]]:
         """Call the same on many nodes; see `INodes`."""
         outcomes = await self._nodes.each(nodes, call, timeout_s=timeout_s, patient=patient)
-        is_telling = isinstance(call, _TELLING)
         for uuid, outcome in outcomes.items():
-            if isinstance(outcome, NodeFailed):
-                if isinstance(outcome.error, (NodeUnreachable, NodeTimeout)):
-                    self._state.forget([uuid])
-            elif is_telling:
-                self._state.told(uuid, call, outcome.value)
+            self._note(uuid, call, outcome)
         return outcomes
+
+    async def each_own(
+        self, calls: Collection[tuple[Node, NodeCall[R]]], *, timeout_s: float | None = None
+    ) -> Mapping[NodeId, Outcome[R]]:
+        """Call one function on many nodes, with arguments of their own; see `INodes`."""
+        outcomes = await self._nodes.each_own(calls, timeout_s=timeout_s)
+        for node, call in calls:
+            self._note(node.uuid, call, outcomes[node.uuid])
+        return outcomes
+
+    def _note(self, node: NodeId, call: NodeCall[Any], outcome: Outcome[Any]) -> None:
+        if isinstance(outcome, NodeFailed):
+            if isinstance(outcome.error, (NodeUnreachable, NodeTimeout)):
+                self._state.forget([node])
+        elif isinstance(call, _TELLING):
+            self._state.told(node, call, outcome.value)
 
 
 def full_report(cluster: Cluster) -> NodeReport:

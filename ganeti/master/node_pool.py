@@ -189,11 +189,28 @@ class NodePool(Service):
     ) -> Mapping[NodeId, Outcome[R]]:
         """Call the same on many nodes; see `INodes`. The arguments are encoded once for all."""
         args = msgspec.json.encode(call)
-        kind = type(call)
-        at_once = max(1, _IN_FLIGHT_BYTES // len(args))
-        gate = None if len(nodes) <= at_once else DeferredSemaphore(at_once)
+        return await self._each([(node, args) for node in nodes], type(call), timeout_s, patient=patient)
+
+    async def each_own(
+        self, calls: Collection[tuple[Node, NodeCall[R]]], *, timeout_s: float | None = None
+    ) -> Mapping[NodeId, Outcome[R]]:
+        """Call one function on many nodes, with arguments of their own; see `INodes`."""
+        encoded = [(node, msgspec.json.encode(call)) for node, call in calls]
+        kind = next((type(call) for _, call in calls), NodeCall[R])
+        return await self._each(encoded, kind, timeout_s, patient=True)
+
+    async def _each(
+        self,
+        calls: Sequence[tuple[Node, bytes]],
+        kind: type[NodeCall[R]],
+        timeout_s: float | None,
+        *,
+        patient: bool,
+    ) -> Mapping[NodeId, Outcome[R]]:
+        at_once = max(1, _IN_FLIGHT_BYTES // max((len(args) for _, args in calls), default=1))
+        gate = None if len(calls) <= at_once else DeferredSemaphore(at_once)
         pending: list[Deferred[Any]] = []
-        for node in nodes:
+        for node, args in calls:
             running = self._run(node, kind, args, timeout_s, patient=patient)
             asked = Deferred.fromCoroutine(running if gate is None else self._in_turn(gate, running))
             asked.addCallbacks(Answer, self._failed, errbackArgs=(node, kind))
@@ -205,7 +222,7 @@ class NodePool(Service):
             error.subFailure.raiseException()
             raise
         found: list[tuple[bool, Outcome[R]]] = results
-        return {node.uuid: outcome for node, (_, outcome) in zip(nodes, found, strict=True)}
+        return {node.uuid: outcome for (node, _), (_, outcome) in zip(calls, found, strict=True)}
 
     # --- one call ----------------------------------------------------------------------------
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ganeti.errors import GanetiError
+from ganeti.errors import GanetiError, NodeError
 from ganeti.logic.group_needs import InstanceNeeds, needs_of, unconnected_networks
 from ganeti.logic.move_plan import PlannedMove
 from ganeti.model.calls.disks import FindDisks
 from ganeti.model.calls.outcome import Answer, NodeFailed
 from ganeti.model.calls.system import BridgesExist, NodeInfo
 from ganeti.model.cluster import Cluster
+from ganeti.model.disk import Disk
 from ganeti.model.filled import fill_disk
 from ganeti.model.ids import NodeId
-from ganeti.model.instance import Instance
 from ganeti.ops.base import Context
 
 
@@ -41,11 +41,10 @@ async def what_targets_lack(ctx: Context, moves: Sequence[PlannedMove]) -> Mappi
         ]
         for node in _new_nodes(move):
             lacking += asked.lacking(node, needs[move.instance])
-        if needs[move.instance].reaches_disks and move.target[0] not in move.source and not lacking:
-            lacking += await _unreachable_disks(ctx, instance, move.target[0])
         if lacking:
             found[move.instance] = "; ".join(lacking)
-    return found
+    reaching = [move for move in moves if needs[move.instance].reaches_disks and _new_nodes(move)]
+    return {**await _unreachable_disks(ctx, reaching), **found}
 
 
 class _Asked:
@@ -66,6 +65,8 @@ class _Asked:
             call = BridgesExist(bridges=tuple(sorted(bridges)))
             for node, outcome in (await self._ctx.nodes.each(chosen, call)).items():
                 match outcome:
+                    case NodeFailed(error=NodeError()) as failed:
+                        self._silent[node] = failed.reason
                     case NodeFailed():
                         await self._which_bridge(node, bridges)
         for kind, name in sorted(units):
@@ -99,19 +100,39 @@ class _Asked:
         ]
 
 
-async def _unreachable_disks(ctx: Context, instance: Instance, node: NodeId) -> list[str]:
+async def _unreachable_disks(ctx: Context, moves: Sequence[PlannedMove]) -> Mapping[str, str]:
+    """For each instance whose disks are not copied, those that its new node does not reach."""
     cluster = ctx.cluster
-    name = cluster.nodes[node].name
-    disks = tuple(fill_disk(cluster, disk, node) for disk in cluster.disks_of(instance))
-    try:
-        states = await ctx.nodes.call(cluster.nodes[node], FindDisks(disks=disks))
-    except GanetiError as error:
-        return [f"node {name} does not tell whether it reaches the disks: {error}"]
-    return [
-        f"node {name} does not reach disk {index} (its group does not share that storage)"
-        for index, state in enumerate(states)
-        if state.missing
-    ]
+    asked = await ctx.in_thread(partial(_disks_by_node, cluster, moves))
+    calls = [(cluster.nodes[node], FindDisks(disks=tuple(disks.values()))) for node, disks in asked.items()]
+    found: dict[str, str] = {}
+    for node, outcome in (await ctx.nodes.each_own(calls)).items():
+        name = cluster.nodes[node].name
+        match outcome:
+            case Answer(states):
+                for (instance, index), state in zip(asked[node], states):
+                    if state.missing:
+                        found.setdefault(
+                            instance,
+                            f"node {name} does not reach disk {index} "
+                            "(its group does not share that storage)",
+                        )
+            case NodeFailed() as failed:
+                reason = f"node {name} does not tell whether it reaches the disks: {failed.reason}"
+                found.update((instance, reason) for instance, _ in asked[node])
+    return found
+
+
+def _disks_by_node(
+    cluster: Cluster, moves: Sequence[PlannedMove]
+) -> Mapping[NodeId, Mapping[tuple[str, int], Disk]]:
+    """Disks by the new node of their instance, with its name and their index."""
+    found: dict[NodeId, dict[tuple[str, int], Disk]] = {}
+    for move in moves:
+        node = move.target[0]
+        for index, disk in enumerate(cluster.disks_of(cluster.instance(move.instance))):
+            found.setdefault(node, {})[move.instance, index] = fill_disk(cluster, disk, node)
+    return found
 
 
 def _needs(cluster: Cluster, moves: Sequence[PlannedMove]) -> Mapping[str, InstanceNeeds]:

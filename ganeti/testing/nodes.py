@@ -112,7 +112,15 @@ class FakeNodes:
         patient: bool = True,
     ) -> Mapping[NodeId, Outcome[R]]:
         """Call the same on many nodes; see `INodes`."""
-        pending = {node.uuid: Deferred.fromCoroutine(self._outcome(node, call, timeout_s)) for node in nodes}
+        return await self.each_own([(node, call) for node in nodes], timeout_s=timeout_s)
+
+    async def each_own(
+        self, calls: Collection[tuple[Node, NodeCall[R]]], *, timeout_s: float | None = None
+    ) -> Mapping[NodeId, Outcome[R]]:
+        """Call one function on many nodes, with arguments of their own; see `INodes`."""
+        pending = {
+            node.uuid: Deferred.fromCoroutine(self._outcome(node, call, timeout_s)) for node, call in calls
+        }
         try:
             return {uuid: await outcome for uuid, outcome in pending.items()}
         except CancelledError:
@@ -231,6 +239,18 @@ class NodesBehaviours(_TestCase):
             for outcome in (outcomes[node.uuid] for node in nodes)
         ]
         self.assertEqual(kinds, [None, "NodeUnreachable", "NodeTimeout", "NodeOffline"])
+
+    def test_each_with_its_own_arguments(self) -> None:
+        """Arguments may differ from node to node; one that hangs delays only its own entry."""
+        calls = [(make_node(name), NodeTestDelay(seconds=0)) for name in ("one", "stuck")]
+        asked = Deferred.fromCoroutine(_await(self.make_nodes().each_own(calls, timeout_s=2.0)))
+        self.settle(20)
+        outcomes = self.successResultOf(asked)
+        self.assertEqual(outcomes[calls[0][0].uuid], Answer(None))
+        self.assertIsInstance(outcomes[calls[1][0].uuid].error, NodeTimeout)
+        nothing = Deferred.fromCoroutine(_await(self.make_nodes().each_own([])))
+        self.settle()
+        self.assertEqual(self.successResultOf(nothing), {})
 
     def test_cancelling_is_let_through(self) -> None:
         """Who cancels a call gets CancelledError, nothing else."""

@@ -150,6 +150,7 @@ class StorageReport(NodeCall[tuple[StorageSpace, ...]], frozen=True, kw_only=Tru
 class FindDisks(NodeCall[tuple[DiskState, ...]], frozen=True, kw_only=True, tag="blockdev_find"):
     """What is there of each disk, and whether it is open."""
 
+    duration: ClassVar[Duration] = Duration.URGENT
     disks: tuple[Disk, ...]
 
 

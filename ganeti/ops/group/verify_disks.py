@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
-from ganeti.errors import GanetiError
 from ganeti.logic.verify_disks import (
     DiskFacts,
     DiskPlace,
@@ -15,6 +14,7 @@ from ganeti.logic.verify_disks import (
     judge_disks,
 )
 from ganeti.model.calls.disks import DiskState, FindDisks
+from ganeti.model.calls.outcome import Answer, NodeFailed
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NodeId
 from ganeti.model.instance import Instance
@@ -34,7 +34,10 @@ class VerifyGroupDisks(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_VER
 
 
 class VerifyGroupDisksOperation(GroupOperation[VerifyGroupDisks, DiskFacts, Result]):
-    """Asks every node of the group's instances once for all their disks; changes nothing."""
+    """Asks every node of the group's instances once for all their disks; changes nothing.
+
+    A node that hangs delays nobody but itself, and is told as an error.
+    """
 
     keeps_state = True
 
@@ -69,13 +72,15 @@ class VerifyGroupDisksOperation(GroupOperation[VerifyGroupDisks, DiskFacts, Resu
         asked = await ctx.in_thread(partial(disks_to_ask_for, cluster, self._instances(ctx), held))
         states: dict[NodeId, Mapping[DiskPlace, DiskState]] = {}
         silent: dict[NodeId, str] = {}
-        for node, disks in asked.items():
-            try:
-                found = await ctx.nodes.call(cluster.nodes[node], FindDisks(disks=tuple(disks.values())))
-            except GanetiError as error:
-                silent[node] = str(error)
-                continue
-            states[node] = dict(zip(disks, found))
+        calls = [
+            (cluster.nodes[node], FindDisks(disks=tuple(disks.values()))) for node, disks in asked.items()
+        ]
+        for node, outcome in (await ctx.nodes.each_own(calls)).items():
+            match outcome:
+                case Answer(found):
+                    states[node] = dict(zip(asked[node], found))
+                case NodeFailed() as failed:
+                    silent[node] = failed.reason
         return DiskFacts(states=states, silent=silent)
 
     async def run(self, ctx: Context, facts: DiskFacts) -> Result:

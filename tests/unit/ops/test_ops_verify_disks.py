@@ -90,6 +90,16 @@ class VerifyTests(DisksCase):
         self.assertEqual((list(errors), to_activate, missing), ([node_id(2)], [], {}))
         self.assertIn("cannot be reached", errors[node_id(2)])
 
+    def test_hanging_node(self) -> None:
+        """A node that hangs is waited for once, while the others answer."""
+        self.make()
+        self.world.nodes.hanging.add(node_id(2))
+        self.world.model.disks.cut_power(NODE1)
+        errors, to_activate, missing = self.verified()
+        self.assertEqual((list(errors), missing), ([node_id(2)], {}))
+        self.assertEqual(to_activate, ["local.example.com", "pair.example.com"])
+        self.assertLess(self.world.reactor.seconds(), 65)
+
     def test_missing_volumes(self) -> None:
         """What is missing is named with its node; opening would not help."""
         self.make()
