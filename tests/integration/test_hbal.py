@@ -78,6 +78,8 @@ class HbalTestCase(SynchronousTestCase):
             members = view.cluster.members(group.uuid)
             if not any(node.may_get_instances and node.uuid in view.facts for node in members):
                 continue  # To hbal the score of nothing but unusable nodes is 0.
+            if self.is_on_the_edge(view, group.uuid):
+                continue
             theirs = hbal(view, group, *options)
             ours = balance(view, group.uuid, limits, restrictions)
             if theirs is None:
@@ -90,6 +92,14 @@ class HbalTestCase(SynchronousTestCase):
                     f"{group.name}: {ours.score_after} after {len(ours.moves)} moves is worse than"
                     f" {theirs.after} after {len(theirs.moves)}",
                 )
+
+    def is_on_the_edge(self, view: ClusterView, group: GroupId) -> bool:
+        """Whether some node has exactly the memory that it keeps for failover.
+
+        When it starts, hbal takes that for enough; hail, and so our score, for too little.
+        """
+        states = [state for state in node_states(view, question_for(view.cluster)) if state.group == group]
+        return any(state.is_online and state.unallocated == state.reserved > 0 for state in states)
 
 
 def strands(view: ClusterView, group: GroupId, answer: Answer) -> bool:
@@ -209,6 +219,40 @@ class ComparisonTests(HbalTestCase):
     def test_any(self, seed: int) -> None:
         """Clusters of every kind: groups, exclusive tags, unusable nodes, stopped instances, templates."""
         self.compare(case(seed), Limits(), Restrictions())
+
+    @settings(max_examples=60, deadline=None)
+    @given(seed=SEEDS)
+    @example(seed=20821).via(
+        "what was the primary and becomes the mirror needs its space on a drained node, too"
+    )
+    @example(seed=21280).via("stopped instances on a node that becomes the secondary")
+    @example(seed=34357).via("stopped instances on a node that was the target of another move")
+    @example(seed=51156).via("an unusable node that is only to have another mirror")
+    def test_tags(self, seed: int) -> None:
+        """Nodes and instances with tags of every kind."""
+        self.compare(case(seed, is_tagged=True), Limits(), Restrictions())
+
+    @settings(max_examples=100, deadline=None)
+    @given(seed=SEEDS)
+    def test_limits(self, seed: int) -> None:
+        """With limits and restrictions, as both understand them."""
+        rng, view = Random(seed), case(seed)
+        limits = Limits(
+            max_moves=rng.choice((None, 1, 3)),
+            min_gain=rng.choice((0.01, 0.2)),
+            min_gain_limit=rng.choice((0.1, 5.0)),
+            min_score=rng.choice((1e-9, 1e-9, 3.0)),
+        )
+        names = sorted(view.cluster.instances)
+        some = frozenset(name for name in names if rng.random() < 0.5)
+        restrictions = Restrictions(
+            disk_moves=rng.random() < 0.8,
+            instance_moves=rng.random() < 0.8,
+            evacuate_only=rng.random() < 0.2,
+            only=some if some and rng.random() < 0.2 else None,
+            without=some if rng.random() < 0.2 else frozenset(),
+        )
+        self.compare(view, limits, restrictions)
 
     @settings(max_examples=12, deadline=None)
     @given(
