@@ -23,7 +23,7 @@ from ganeti.testing.clusters import cluster, group_id, with_instance, with_setti
 from ganeti.testing.htools import NODE_MEMORY, run_htools, text_data
 from ganeti.testing.placement_worlds import Machine, placement_view
 
-CASES = ((40, 10, 12), (40, 20, 6), (100, 10, 2), (100, 20, 1))
+CASES = ((40, 10, 6), (40, 20, 3), (100, 10, 1), (100, 20, 1))
 """Nodes, instances on each, and moves that both plan."""
 FACTOR = 10.0
 GROUP = "default"
