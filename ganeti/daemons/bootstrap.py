@@ -7,6 +7,7 @@ their own (GANETI_ROOTDIR). Messages go to stdout, errors to stderr as the tools
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -26,7 +27,7 @@ from ganeti.daemons.cluster_files import create_secrets, node_files, write_maste
 from ganeti.daemons.options import ROOT_VARIABLE
 from ganeti.errors import ErrorCode, GanetiError, PrereqError, TypeEnforcementError
 from ganeti.interfaces import Plugins
-from ganeti.io.files import Ownership, write_file
+from ganeti.io.files import FileLock, InUse, Ownership, write_file
 from ganeti.io.names import has_address, own_name, resolve
 from ganeti.logic.settings_changes import check_directory, checked_mac_prefix
 from ganeti.logic.ssconf import ssconf_files
@@ -42,6 +43,8 @@ from ganeti.plugin_registry import demand, discover
 
 DAEMONS = ("ganeti-noded", "ganeti-masterd", "ganeti-confd", "ganeti-rapi")
 NODED_PORT = 1811
+WATCHER_S = 10.0
+"""A run of the watcher that has begun is waited for so long before daemons are stopped."""
 
 
 class InitRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,10 +110,27 @@ def init(paths: Paths, request: InitRequest) -> None:
     print(f"cluster {cluster.name} is initialised; job {submitted} runs its hooks")
 
 
+def stop_all(paths: Paths) -> None:
+    """Stop the daemons of this node; the watcher first, as it would start the others again.
+
+    Raises:
+        GanetiError: one cannot be ended.
+    """
+    control.stop(paths, "ganeti-watcher")
+    lock = FileLock(paths.watcher_lock_file, "the watcher")
+    # A run of cron that is about to start daemons is waited for, and none begins meanwhile.
+    with contextlib.suppress(InUse, OSError):
+        lock.acquire(timeout_s=WATCHER_S)
+    try:
+        for daemon in reversed(DAEMONS):
+            control.stop(paths, daemon)
+    finally:
+        lock.release()
+
+
 def destroy(paths: Paths) -> None:
     """Stop the daemons of this node and remove the cluster's files from it."""
-    for daemon in reversed(DAEMONS):
-        control.stop(paths, daemon)
+    stop_all(paths)
     for directory, _subdirs, files in os.walk(paths.data_dir, topdown=False):
         for name in files:
             os.unlink(os.path.join(directory, name))

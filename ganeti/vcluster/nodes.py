@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ganeti.daemons import control
-from ganeti.daemons.bootstrap import DAEMONS
+from ganeti.daemons.bootstrap import DAEMONS, stop_all
 from ganeti.daemons.options import ROOT_VARIABLE
 from ganeti.plugins import ADMIN_PATH_VARIABLE
 from ganeti.vcluster import netns
@@ -165,8 +165,9 @@ def stop(layout: Layout) -> None:
     """
     master = layout.master
     for node in (master, *(other for other in layout.nodes if other != master)):
-        for daemon in (*reversed(DAEMONS), SIMULATOR):
-            control.stop(layout.paths(node), daemon)
+        if not layout.is_simulated(node):
+            stop_all(layout.paths(node))
+        control.stop(layout.paths(node), SIMULATOR)
 
 
 def power_cut(layout: Layout, node: VirtualNode) -> list[int]:

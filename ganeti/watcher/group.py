@@ -92,6 +92,7 @@ class GroupWatch:
             GanetiError: the state of the group could not be had.
             OSError: the state file cannot be written; nothing was done that would have to be in it.
         """
+        began = self._link.monotonic()
         findings = self._findings()
         self._end = self._link.monotonic() + MAINTENANCE_S
         self._write_status(findings)
@@ -101,6 +102,10 @@ class GroupWatch:
         self._file.save(state)
         if self._is_verifying and has_disks_to_verify(findings):
             self._verify_disks(findings)
+        seconds = self._link.monotonic() - began
+        self.log.info(
+            "group {group} was looked after in {seconds:.3f} s", group=self._group.name, seconds=seconds
+        )
         return self._code
 
     # --- what there is

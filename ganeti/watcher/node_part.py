@@ -83,8 +83,10 @@ class NodePart:
         try:
             self._daemons.start(daemon)
         except GanetiError as error:
-            self.log.error("{error}", error=error)
-            return False
+            # Another run that overlaps with this one may have been quicker.
+            if not self._daemons.is_running(daemon):
+                self.log.error("{error}", error=error)
+                return False
         return True
 
     def _run_hooks(self) -> None:

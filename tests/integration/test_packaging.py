@@ -28,7 +28,7 @@ import ganeti
 pytestmark = pytest.mark.timeout(300)
 
 CHECKOUT = Path(ganeti.__file__).parent.parent
-DAEMONS = ("ganeti-masterd", "ganeti-noded", "ganeti-confd", "ganeti-rapi")
+DAEMONS = ("ganeti-masterd", "ganeti-noded", "ganeti-confd", "ganeti-rapi", "ganeti-watcher")
 PLUGINS = {"plugins/hypervisors/kvm.py", "plugins/storage/file.py", "plugins/iallocators/builtin.py"}
 HIDDEN = ("__editable__", "ganeti-", "ganeti.egg-link")
 """Beginnings of names by which the tests' own environment has the checkout installed."""

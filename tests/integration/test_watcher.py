@@ -27,7 +27,7 @@ UPDATE = "UPDATE_NODE_GROUP_CACHE"
 
 def setUpModule() -> None:
     """Start the cluster of the file."""
-    OperationsCase.cluster = RunningCluster(nodes=4, groups=2)
+    OperationsCase.cluster = RunningCluster(nodes=4, groups=2, templates="diskless,file,sharedfile,drbd")
 
 
 def tearDownModule() -> None:
@@ -180,6 +180,41 @@ class RoundTests(WatcherCase):
         self.watch("--node-group", "default")
         self.assertEqual(self.count(f"INSTANCE_STARTUP({name})"), 5)
         self.assertEqual(self.log().count(f"{name} does not run after 5 attempts"), 2)
+
+    def mirrored(self, name: str) -> str:
+        """An instance with a mirror on node 3."""
+        size = ("-o", "noop", "-t", "drbd", "--disk", "0:size=64m", "--no-nics", "-B", "memory=64")
+        return self.add(name, "-n", "node1:node3", size=size)
+
+    def test_secondary_booted(self) -> None:
+        """When a secondary node has booted the disks of its instances are activated, once."""
+        name = self.mirrored("wmirror")
+        self.watch()
+        before = self.count(f"INSTANCE_ACTIVATE_DISKS({name})")
+        path = Path(self.paths.watcher_state(self.group["default"]))
+        state = json.loads(path.read_bytes())
+        boot = state["node"]["node3.virtual"]["bootid"]
+        # All virtual nodes boot with the machine.
+        state["node"]["node3.virtual"]["bootid"] = "another"
+        path.write_text(json.dumps(state))
+        self.watch()
+        self.assertEqual(self.count(f"INSTANCE_ACTIVATE_DISKS({name})"), before + 1)
+        self.assertEqual(self.state()["node"]["node3.virtual"]["bootid"], boot)
+        self.watch()
+        self.assertEqual(self.count(f"INSTANCE_ACTIVATE_DISKS({name})"), before + 1)
+
+    def test_disks_verified(self) -> None:
+        """Disks that are not open any more, as their node lost its power, are found and activated."""
+        name = self.mirrored("wopen")
+        self.watch()
+        self.cluster.vcluster("kill", "node3")
+        self.cluster.start()
+        until(lambda: self.of("node", "--cache=off node3", "mfree") != [None], "node3 is not back")
+        self.watch()
+        self.assertEqual(self.count(f"INSTANCE_ACTIVATE_DISKS({name})"), 1)
+        self.assertEqual(self.count(f"GROUP_VERIFY_DISKS({self.group['default']})"), 0)
+        self.watch()
+        self.assertEqual(self.count(f"INSTANCE_ACTIVATE_DISKS({name})"), 1)
 
     def test_user_shutdown(self) -> None:
         """What its user shut down is recorded as stopped by the user."""

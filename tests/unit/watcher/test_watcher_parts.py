@@ -117,6 +117,17 @@ class NodePartTests(SynchronousTestCase):
         self.assertEqual(self.daemons.started, ["ganeti-noded", "ganeti-confd"])
         self.assertEqual(self.ran(), ["a"])
 
+    def test_quicker(self) -> None:
+        """A daemon that another run has started in the same moment runs, and that is what counts."""
+
+        def start(daemon: str) -> None:
+            self.daemons.running.add(daemon)
+            raise GanetiError(f"{daemon} is running already")
+
+        self.daemons.running.remove("ganeti-confd")
+        self.daemons.start = start  # type: ignore[method-assign]
+        self.assertTrue(self.run_part())
+
     def test_scripts(self) -> None:
         """Programs with ordinary names, in order; one that fails changes nothing."""
         self.script("20-b", failed("no"))
