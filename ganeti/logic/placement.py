@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from ganeti.logic.constraints import Constraint, Shortfall, policy_problem, primary_problem, secondary_problem
+from ganeti.logic.dedicated import Rank, has_exclusive_storage, is_dedicated, rank
 from ganeti.logic.node_state import Demand, NodeState, demand_of_request
 from ganeti.logic.pair_search import Search
 from ganeti.logic.redundancy import stranded_node
@@ -65,8 +66,35 @@ def place(scene: Scene, request: InstanceRequest) -> Choice | None:
     if request.group is not None:
         # The established allocator scores a named group as if it were alone.
         online = [state for state in online if state.group == request.group]
+    if not online:
+        return None
     score = ClusterScore([state for state in scene.states if _in_scope(state, request.group)])
-    return best_group(scene, Search(online, demand), score, request) if online else None
+    if is_dedicated(scene.cluster, demand, request.group):
+        return _least_loss(scene, online, score, demand, request)
+    return best_group(scene, Search(online, demand), score, request)
+
+
+def _least_loss(
+    scene: Scene,
+    online: Sequence[NodeState],
+    score: ClusterScore,
+    demand: Demand,
+    request: InstanceRequest,
+) -> Choice | None:
+    """The place after which the most other instances still fit, the better tier first."""
+    for tier in TIERS:
+        ranked: list[tuple[Rank, Choice]] = []
+        for group in allowed_groups(scene.cluster, request, demand, tier):
+            specs = [bounds.min for bounds in scene.cluster.policy_of(group).minmax]
+            for state in online:
+                if state.group != group or not scene.may_use(state):
+                    continue
+                if primary_problem(state, demand) is None:
+                    choice = _choice(score, demand, [state])
+                    ranked.append((rank(state, choice.nodes[0], specs), choice))
+        if ranked:
+            return min(reversed(ranked), key=lambda pair: pair[0])[1]
+    return None
 
 
 def best_group(
@@ -150,7 +178,7 @@ def group_problem(
             name = cluster.networks[network].name
             text = f"its group {found.name} is not connected to network {name}"
             return Shortfall(constraint=Constraint.GROUP, text=text)
-    is_exclusive = bool({**cluster.settings.ndparams, **found.ndparams}.get("exclusive_storage"))
+    is_exclusive = has_exclusive_storage(cluster, group)
     return policy_problem(demand, cluster.policy_of(group), is_exclusive=is_exclusive)
 
 

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.logic.allocate import scene_of, solve
 from ganeti.logic.allocator_protocol import document
+from ganeti.logic.dedicated import has_exclusive_storage
 from ganeti.logic.node_figures import SPINDLE_REPORT, question_of
 from ganeti.logic.node_state import NodeState, demand_of_request
 from ganeti.model.allocation import Allocate, ClusterView
@@ -86,6 +87,32 @@ class ExclusiveTests(SynchronousTestCase):
         state: NodeState = scene.states[0]
         self.assertEqual(state.with_primary(demand).free_spindles, 5)
         self.assertEqual(state.with_primary(demand).without_primary(demand), state)
+
+    def test_least_loss(self) -> None:
+        """Of the nodes with room the one that loses the fewest other instances; else the fullest one."""
+        view = world()
+        self.assertEqual(place(view, disk_spindles=(1,)), "3")
+        value = with_instance(
+            view.cluster, "old", primary="node1", template="plain", disk_sizes=(400000,), memory=128
+        )
+        facts = placement_view(value).facts
+        fuller = msgspec.structs.replace(
+            view,
+            cluster=value,
+            facts={
+                node: msgspec.structs.replace(found, storage=(*found.storage, view.facts[node].storage[-1]))
+                for node, found in facts.items()
+            },
+        )
+        self.assertEqual(place(fuller, disk_spindles=(1,)), "1")
+
+    def test_mixed_cluster(self) -> None:
+        """Where some nodes are ordinary ones the score of the cluster decides, as ever."""
+        value = cluster(nodes=4, groups=2, enabled_hypervisors=("kvm",))
+        group = msgspec.structs.replace(value.groups[group_id(1)], ndparams={"exclusive_storage": True})
+        value = msgspec.structs.replace(value, groups=value.groups.with_item(group.uuid, group))
+        self.assertTrue(has_exclusive_storage(value, group_id(1)))
+        self.assertEqual(place(placement_view(value), disk_spindles=(1,)), "4")
 
     def test_document(self) -> None:
         """External allocators are told."""
