@@ -25,7 +25,7 @@ _RIGHT = (0, 1, 2, 3, 4)
 
 def capacity(invocation: Invocation) -> int:
     """Ask, and print a table for each group and one for all."""
-    opcode = full_opcode(invocation)
+    opcode = {name: value for name, value in full_opcode(invocation).items() if name != "output"}
     try:
         result = execute(invocation, opcode)
     except Sent:

@@ -7,6 +7,7 @@ that they decide on the same numbers (iallocator.md section 2.2).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -73,14 +74,33 @@ def traits_of(template: str) -> TemplateTraits:
     return TRAITS.get(template) or TemplateTraits(storage_type=template, needs_free_space_check=False)
 
 
+class Use(msgspec.Struct, frozen=True):
+    """How instances with disks of a template use their nodes."""
+
+    nodes_needed: int
+    is_local: bool
+    is_movable: bool
+
+
+@cache
+def use_of(template: str) -> Use:
+    """The same for every instance, so it is worked out once."""
+    mirroring = traits_of(template).mirroring
+    return Use(
+        nodes_needed=2 if mirroring is Mirroring.INTERNAL else 1,
+        is_local=template in _LOCAL,
+        is_movable=mirroring is Mirroring.EXTERNAL,
+    )
+
+
 def uses_local_disk(template: str) -> bool:
     """Whether disks of this template take space of the node itself."""
-    return template in _LOCAL
+    return use_of(template).is_local
 
 
 def nodes_needed(template: str) -> int:
     """Number of nodes that an instance with such disks occupies."""
-    return 2 if traits_of(template).mirroring is Mirroring.INTERNAL else 1
+    return use_of(template).nodes_needed
 
 
 def disk_space(template: str, sizes: tuple[int, ...]) -> int:
@@ -152,10 +172,10 @@ def backend_reader(settings: ClusterSettings) -> Callable[[Instance], BackendPar
 def node_figures(view: ClusterView, question: Question) -> dict[NodeId, NodeFigures]:
     """Figures of every node that may run instances, is not offline and gave sensible facts."""
     claimed: dict[NodeId, list[int]] = {}
-    backend = backend_reader(view.cluster.settings)
+    inherited = beparams_of(view.cluster.settings, {}).maxmem
     for instance in view.cluster.instances.values():
         sums = claimed.setdefault(instance.primary_node, [0, 0, 0])
-        memory = backend(instance).maxmem
+        memory: Any = instance.beparams.get("maxmem", inherited)
         sums[0] += memory
         if instance.admin_state is AdminState.UP and not instance.forthcoming:
             sums[1] += memory

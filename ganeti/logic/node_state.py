@@ -20,12 +20,13 @@ from ganeti.logic.node_figures import (
     node_figures,
     nodes_needed,
     traits_of,
+    use_of,
     uses_local_disk,
 )
 from ganeti.logic.placement_tags import TagRules, Tags, tag_rules
 from ganeti.model.allocation import ClusterView, InstanceRequest
-from ganeti.model.cluster import Cluster
-from ganeti.model.disk import Mirroring
+from ganeti.model.cluster import Cluster, common_template, other_nodes
+from ganeti.model.disk import Disk, Mirroring
 from ganeti.model.filled import BackendParams, ndparams_of
 from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.instance import AdminState, Instance
@@ -281,11 +282,18 @@ def demand_of_instance(
     instance: Instance, cluster: Cluster, backend: BackendParams, rules: TagRules
 ) -> Demand:
     """What an existing instance takes of its nodes."""
-    template = cluster.disk_template(instance)
-    home = cluster.nodes.get(instance.primary_node) if rules.migration else None
     disks = cluster.disks_of(instance)
-    sizes = tuple(disk.size for disk in disks)
-    own_spindles = _spindle_sum(tuple(disk.spindles for disk in disks))
+    return _demand_of_disks(instance, disks, cluster, backend, rules)
+
+
+def _demand_of_disks(
+    instance: Instance, disks: tuple[Disk, ...], cluster: Cluster, backend: BackendParams, rules: TagRules
+) -> Demand:
+    template = common_template(disks)
+    use = use_of(template)
+    home = cluster.nodes.get(instance.primary_node) if rules.migration else None
+    sizes = tuple([disk.size for disk in disks])
+    own_spindles = _spindle_sum(tuple([disk.spindles for disk in disks]))
     return Demand(
         name=instance.name,
         memory=backend.maxmem,
@@ -296,15 +304,15 @@ def demand_of_instance(
         spindle_use=backend.spindle_use,
         disk_spindles=own_spindles,
         lacks_spindles=bool(disks) and own_spindles is None,
-        nodes_needed=nodes_needed(template),
-        is_local=uses_local_disk(template),
-        is_movable=traits_of(template).mirroring is Mirroring.EXTERNAL,
+        nodes_needed=use.nodes_needed,
+        is_local=use.is_local,
+        is_movable=use.is_movable,
         is_up=instance.admin_state is AdminState.UP,
         is_balanced=backend.auto_balance,
         uses_cpu=instance.admin_state is not AdminState.OFFLINE,
         is_forthcoming=instance.forthcoming,
-        exclusion_tags=rules.exclusive(instance.tags),
-        desired_locations=rules.desired_locations(instance.tags),
+        exclusion_tags=rules.exclusive(instance.tags) if instance.tags else (),
+        desired_locations=rules.desired_locations(instance.tags) if instance.tags else NO_TAGS,
         migration_tags=NO_TAGS if home is None else rules.migration_tags(home.tags),
     )
 
@@ -324,8 +332,9 @@ def node_states(view: ClusterView, question: Question) -> tuple[NodeState, ...]:
     loads = {node: _Load(locations.get(node, NO_TAGS), online) for node in view.cluster.nodes}
     backend = backend_reader(view.cluster.settings)
     for instance in view.cluster.instances.values():
-        demand = demand_of_instance(instance, view.cluster, backend(instance), rules)
-        _spread(loads, instance, view.cluster, demand)
+        disks = view.cluster.disks_of(instance)
+        demand = _demand_of_disks(instance, disks, view.cluster, backend(instance), rules)
+        _spread(loads, instance, disks, demand)
     nodes = sorted(view.cluster.nodes.values(), key=lambda node: node.name)
     return tuple(
         _state(view.cluster, node, figures.get(node.uuid), loads[node.uuid], rules) for node in nodes
@@ -367,7 +376,9 @@ class _Load:
                 self.spindles[0] += demand.spindle_use
 
 
-def _spread(loads: Mapping[NodeId, _Load], instance: Instance, cluster: Cluster, demand: Demand) -> None:
+def _spread(
+    loads: Mapping[NodeId, _Load], instance: Instance, disks: tuple[Disk, ...], demand: Demand
+) -> None:
     """Add an instance to the sums of its nodes."""
     home = loads.get(instance.primary_node)
     if home is None:
@@ -380,14 +391,15 @@ def _spread(loads: Mapping[NodeId, _Load], instance: Instance, cluster: Cluster,
         home.memory += demand.up_memory
         home.cpus[0] += demand.cpus
         home.primaries += 1
-        home.misplaced += len(demand.desired_locations - home.location_tags)
+        if demand.desired_locations:
+            home.misplaced += len(demand.desired_locations - home.location_tags)
         for tag in demand.exclusion_tags:
             home.tags[tag] = home.tags.get(tag, 0) + 1
         if demand.is_movable and demand.is_up:
             home.movable.append(demand.memory)
     if demand.nodes_needed < 2:
         return
-    for node in cluster.secondary_nodes(instance):
+    for node in other_nodes(disks, instance.primary_node):
         mirror = loads[node]
         mirror.occupy(demand)
         if not demand.is_forthcoming:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -89,6 +89,28 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 T = TypeVar("T", Node, Instance, NodeGroup, Network)
 
 
+def other_nodes(disks: Sequence[Disk], primary: NodeId) -> tuple[NodeId, ...]:
+    """Nodes other than the primary that hold data of disks, each once."""
+    found: dict[NodeId, None] = {}
+    for disk in disks:
+        nodes = disk.nodes
+        for node in nodes:
+            found[node] = None
+        for child in disk.children:
+            if child.nodes != nodes or child.children:
+                found.update((node, None) for part in child.walk() for node in part.nodes)
+    found.pop(primary, None)
+    return tuple(found)
+
+
+def common_template(disks: Sequence[Disk]) -> str:
+    """Template of all these disks, `diskless`, or `mixed`."""
+    if not disks:
+        return "diskless"
+    first = disks[0].dev_type
+    return first if all(disk.dev_type == first for disk in disks) else "mixed"
+
+
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration. Change means `msgspec.structs.replace` and the tables' `with_item`.
 
@@ -140,15 +162,12 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
     def disks_of(self, instance: Instance) -> tuple[Disk, ...]:
         """Disks of an instance, in their order."""
-        return tuple(self.disks[disk] for disk in instance.disks)
+        disks = self.disks
+        return tuple([disks[disk] for disk in instance.disks])
 
     def secondary_nodes(self, instance: Instance) -> tuple[NodeId, ...]:
         """Nodes other than the primary that hold data of an instance's disks, each once."""
-        found: dict[NodeId, None] = {}
-        for disk in self.disks_of(instance):
-            for part in disk.walk():
-                found.update((node, None) for node in part.nodes if node != instance.primary_node)
-        return tuple(found)
+        return other_nodes(self.disks_of(instance), instance.primary_node)
 
     def nodes_of(self, instance: Instance) -> tuple[NodeId, ...]:
         """Every node of an instance, primary first."""
@@ -156,10 +175,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
     def disk_template(self, instance: Instance) -> str:
         """Common template of an instance's disks, `diskless`, or `mixed`."""
-        templates = {disk.dev_type for disk in self.disks_of(instance)}
-        if not templates:
-            return "diskless"
-        return templates.pop() if len(templates) == 1 else "mixed"
+        return common_template(self.disks_of(instance))
 
     def primary_instances(self, node: NodeId) -> Iterator[Instance]:
         """Instances whose primary this node is."""

@@ -18,9 +18,12 @@ GROUPS = (
     (15, 24),
     (26, 32),
     # The state cache.
-    (40, 55),
+    (40, 56),
     # The watcher.
     (60, 72),
+    # Capacity.
+    (80, 87),
+    (89, 93),
     # Flags of nodes.
     (100, 107),
     # Private files of the watcher.

@@ -68,6 +68,7 @@ class CapacityTests(SynchronousTestCase):
         world = self.world()
         self.assertEqual(world.run("gnt-cluster capacity -o json"), 0)
         self.assertEqual(json.loads(world.out_text), ANSWER)
+        self.assertEqual(self.master.opcodes, [{"OP_ID": "OP_COMPUTE_CAPACITY"}])
 
     def test_options(self) -> None:
         """Options become parameters (S2.3-089)."""
