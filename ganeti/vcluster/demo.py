@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from ganeti.errors import GanetiError
 from ganeti.vcluster import nodes
 from ganeti.vcluster.create import add_command, init_command, plan_free, prepare
-from ganeti.vcluster.layout import Layout, VirtualNode
+from ganeti.vcluster.layout import REAL_TEMPLATES, Layout, VirtualNode
 from ganeti.vcluster.main import init_options, with_accelerator
 from ganeti.vcluster.processes import kill_all, processes_of
 from ganeti.vcluster.tiny_heartbeats import DiskHeartbeats, console_heartbeats, disk_heartbeats
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory,
         options.nodes,
         hypervisor=options.hypervisor,
-        disk_templates=("sharedfile", "file", "diskless"),
+        disk_templates=REAL_TEMPLATES,
     )
     began = time.monotonic()
     try:

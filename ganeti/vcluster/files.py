@@ -20,7 +20,7 @@ def write_files(layout: Layout) -> None:
     """Make the directories of all nodes and everything in them that no daemon writes."""
     os.makedirs(layout.shared_dir, exist_ok=True)
     os.makedirs(layout.file_dir, exist_ok=True)
-    if layout.fake_templates:
+    if layout.has_fake_templates:
         os.makedirs(f"{layout.plugin_dir}/storage", exist_ok=True)
         _write(f"{layout.plugin_dir}/storage/pretended.py", _storage_plugins(layout))
     hosts = _hosts(layout)

@@ -16,6 +16,12 @@ from ganeti.model.reading import UNREADABLE
 MAX_NODES = 1000
 
 
+REAL_TEMPLATES = ("sharedfile", "file", "diskless")
+"""Disk templates that need nothing of this machine but files."""
+FAKE_TEMPLATES = ("plain", "drbd")
+"""Disk templates that are pretended where guests are, with the rules of the real ones."""
+
+
 class VirtualNode(msgspec.Struct, frozen=True, kw_only=True):
     """One node."""
 
@@ -68,10 +74,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return os.path.join(self.directory, "plugins")
 
     @property
-    def fake_templates(self) -> tuple[str, ...]:
-        """Enabled disk templates whose disks are only pretended, as guests are that need none."""
-        fakes = ("plain", "drbd") if self.hypervisor == "fake" else ()
-        return tuple(template for template in fakes if template in self.disk_templates)
+    def has_fake_templates(self) -> bool:
+        """Whether there are disk templates whose disks are only pretended, for guests that need none."""
+        return self.hypervisor == "fake"
 
     @property
     def file_dir(self) -> str:

@@ -13,7 +13,7 @@ from ganeti.daemons.bootstrap import DAEMONS
 from ganeti.errors import GanetiError
 from ganeti.vcluster import netns, nodes
 from ganeti.vcluster.create import form, init_command, plan_free, prepare
-from ganeti.vcluster.layout import Layout, VirtualNode, load
+from ganeti.vcluster.layout import FAKE_TEMPLATES, REAL_TEMPLATES, Layout, VirtualNode, load
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 
@@ -31,9 +31,8 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument("--hypervisor", choices=("kvm", "fake"), default="fake")
     create.add_argument(
         "--disk-templates",
-        default="sharedfile,file,diskless",
         metavar="LIST",
-        help="enabled disk templates (sharedfile,file,diskless)",
+        help="enabled disk templates (sharedfile,file,diskless; with fake guests also plain,drbd)",
     )
     create.add_argument("--groups", type=int, default=1, metavar="G", help="number of node groups (1)")
     create.add_argument("--netns", action="store_true", help="a network namespace for each node (needs root)")
@@ -119,7 +118,7 @@ def _create(options: argparse.Namespace) -> int:
         options.dir,
         options.nodes,
         hypervisor=options.hypervisor,
-        disk_templates=tuple(name.strip() for name in options.disk_templates.split(",")),
+        disk_templates=_templates(options),
         groups=options.groups,
         netns=options.netns,
         ipv6=options.ipv6,
@@ -133,6 +132,12 @@ def _create(options: argparse.Namespace) -> int:
     form(layout, init_options(layout), at_once=options.at_once)
     print(f'cluster of {len(layout.nodes)} nodes is up; eval "$(ganeti-vcluster env {layout.directory})"')
     return 0
+
+
+def _templates(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.disk_templates is None:
+        return (*REAL_TEMPLATES, *(FAKE_TEMPLATES if options.hypervisor == "fake" else ()))
+    return tuple(name.strip() for name in options.disk_templates.split(","))
 
 
 def _first_command(layout: Layout) -> str:

@@ -43,7 +43,7 @@ def environment(layout: Layout, node: VirtualNode) -> dict[str, str]:
     }
     if layout.accelerator:
         known["GANETI_ACCEL"] = layout.accelerator
-    if layout.fake_templates:
+    if layout.has_fake_templates:
         others = known.get(ADMIN_PATH_VARIABLE)
         known[ADMIN_PATH_VARIABLE] = os.pathsep.join([*([others] if others else []), layout.plugin_dir])
     return {

@@ -227,7 +227,8 @@ def _enabled(wanted: str | None, enabled: tuple[str, ...], what: str) -> str:
         return enabled[0]
     if wanted not in enabled:
         raise PrereqError(
-            f"{what} {wanted!r} is not enabled in this cluster; enabled: {', '.join(enabled)}",
+            f"{what} {wanted!r} is not enabled in this cluster; enabled: {', '.join(enabled)}"
+            f" (gnt-cluster modify --enabled-{what.replace(' ', '-')}s enables others)",
             code=ErrorCode.STATE,
         )
     return wanted
