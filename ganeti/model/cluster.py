@@ -89,6 +89,18 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 T = TypeVar("T", Node, Instance, NodeGroup, Network)
 
 
+def _primary_of(instance: Instance) -> tuple[str]:
+    return (instance.primary_node,)
+
+
+def _disks_of(instance: Instance) -> tuple[str, ...]:
+    return instance.disks
+
+
+def _nodes_of(disk: Disk) -> list[str]:
+    return [node for part in disk.walk() for node in part.nodes]
+
+
 def other_nodes(disks: Sequence[Disk], primary: NodeId) -> tuple[NodeId, ...]:
     """Nodes other than the primary that hold data of disks, each once."""
     found: dict[NodeId, None] = {}
@@ -179,11 +191,18 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
     def primary_instances(self, node: NodeId) -> Iterator[Instance]:
         """Instances whose primary this node is."""
-        return (inst for inst in self.instances.values() if inst.primary_node == node)
+        return self.instances.having(_primary_of, node)
 
     def instances_on(self, node: NodeId) -> Iterator[Instance]:
         """Instances with this node as primary or secondary."""
-        return (inst for inst in self.instances.values() if node in self.nodes_of(inst))
+        yield from self.primary_instances(node)
+        others = {
+            instance.uuid: instance
+            for disk in self.disks.having(_nodes_of, node)
+            for instance in self.instances.having(_disks_of, disk.uuid)
+            if instance.primary_node != node
+        }
+        yield from others.values()
 
     def members(self, group: GroupId) -> Iterator[Node]:
         """Nodes of a group."""

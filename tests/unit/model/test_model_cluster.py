@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -56,6 +57,21 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual(value.disk_template(web), "drbd")
         self.assertEqual([one.name for one in value.instances_on(node_id(3))], ["web.example.com"])
         self.assertEqual(list(value.primary_instances(node_id(3))), [])
+
+    def test_instances_of_nodes(self) -> None:
+        """Found by index as by looking at every instance, also after changes (each instance once)."""
+        value = cluster(nodes=4, instances=9)
+        value = with_instance(value, "shared", primary="node1", template="sharedfile")
+        changed = changed_instance(value, "inst1", primary_node=node_id(4))
+        removed = msgspec.structs.replace(
+            changed, instances=changed.instances.without(changed.instance("inst3").uuid)
+        )
+        for one in (value, changed, removed):
+            for node in one.nodes:
+                looked = [each.name for each in one.instances.values() if node in one.nodes_of(each)]
+                self.assertEqual(sorted(each.name for each in one.instances_on(node)), sorted(looked))
+                mine = [each.name for each in one.instances.values() if each.primary_node == node]
+                self.assertEqual(sorted(each.name for each in one.primary_instances(node)), sorted(mine))
 
     def test_templates(self) -> None:
         """Instances may be diskless, or have disks of several templates."""
