@@ -147,13 +147,13 @@ class _Ground:
         self._params = params
         self._policy: InstancePolicy = cluster.policy_of(group)
         template = params.default_template
-        is_exclusive = any(state.has_exclusive_storage for state in states)
+        self._is_exclusive = any(state.has_exclusive_storage for state in states)
         self._model = Demand(
             name="new",
             memory=0,
             vcpus=0,
             template=template,
-            spindle_use=1 if is_exclusive else cluster.settings.ipolicy.std.spindle_use,
+            spindle_use=1 if self._is_exclusive else cluster.settings.ipolicy.std.spindle_use,
             nodes_needed=nodes_needed(template),
             is_local=uses_local_disk(template),
             is_movable=traits_of(template).mirroring is Mirroring.EXTERNAL,
@@ -256,7 +256,7 @@ class _Ground:
         )
 
     def _forbidden(self, spec: Spec) -> FailMode | None:
-        problem = policy_problem(self._demand(spec), self._policy)
+        problem = policy_problem(self._demand(spec), self._policy, is_exclusive=self._is_exclusive)
         return None if problem is None else _POLICY_MODES[problem.resource]
 
     def _next_place(self, prospect: Prospect) -> tuple[int, ...] | None:

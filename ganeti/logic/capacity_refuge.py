@@ -13,13 +13,15 @@ a node has instances, any order works out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import inf
 from typing import NamedTuple
 
 from ganeti.logic.constraints import policy_problem, primary_problem
 from ganeti.logic.node_state import Demand, NodeState
 from ganeti.logic.score import ClusterScore
 from ganeti.model.ipolicy import InstancePolicy
+
+_PLENTY = 10**6
+"""More than will ever be asked for."""
 
 
 class Resident(NamedTuple):
@@ -103,7 +105,7 @@ class Refuge:
             newcomer: counts as an instance of a node.
             losing: an instance that takes room on so many nodes, whichever.
         """
-        memory = disk = 0
+        largest = _Each(0, 0, 0)
         counts = [0] * len(states)
         everyone = [(index, one) for index, known in enumerate(self._residents) for one in known]
         for index, one in [*everyone, newcomer] if newcomer is not None else everyone:
@@ -114,32 +116,25 @@ class Refuge:
             if not one.demand.is_movable and self._is_forbidden(one.demand):
                 return False
             counts[index] += 1
-            memory = max(memory, one.demand.up_memory)
-            disk = max(disk, one.demand.disk if one.demand.is_local else 0)
-        slots = [
-            _slots(state.unallocated - state.reserved, state.free_disk, memory, disk) for state in states
-        ]
+            largest = _larger(largest, one.demand)
+        slots = [_slots(_room(state, state.reserved), largest) for state in states]
         lost = 0.0
         if losing is not None:
             demand, nodes_needed = losing
-            less = [
-                _slots(
-                    state.unallocated - state.reserved - demand.memory,
-                    state.free_disk - demand.disk,
-                    memory,
-                    disk,
-                )
-                for state in states
-            ]
+            gone = _larger(_Each(0, 0, 0), demand)
+            less = [_slots(_less(_room(state, state.reserved), gone), largest) for state in states]
             losses = sorted(before - after for before, after in zip(slots, less))
             lost = sum(losses[-nodes_needed:]) + 1
         return sum(slots) - lost >= max(slot + count for slot, count in zip(slots, counts))
 
     def _is_forbidden(self, demand: Demand) -> bool:
         """Whether the policy would not let an instance be made anew."""
-        key = (demand.memory, demand.vcpus, demand.disk_sizes, demand.template, demand.spindle_use)
+        sizes = (demand.memory, demand.vcpus, demand.disk_sizes, demand.spindle_use, demand.own_spindles)
+        key = (*sizes, demand.template)
         if key not in self._forbidden:
-            self._forbidden[key] = policy_problem(demand, self._policy) is not None
+            is_exclusive = any(state.has_exclusive_storage for state in self._states)
+            problem = policy_problem(demand, self._policy, is_exclusive=is_exclusive)
+            self._forbidden[key] = problem is not None
         return self._forbidden[key]
 
     def _can_empty(self, states: Sequence[NodeState], leaver: int, residents: Sequence[Resident]) -> bool:
@@ -166,7 +161,14 @@ class Refuge:
 def _alike(state: NodeState, residents: Sequence[Resident]) -> tuple[object, ...]:
     """Nodes without mirrored instances for which this is equal can be emptied or not alike."""
     sizes = [
-        (one.demand.up_memory, one.demand.memory, one.demand.disk, one.demand.vcpus, one.demand.is_movable)
+        (
+            one.demand.up_memory,
+            one.demand.memory,
+            one.demand.disk,
+            one.demand.own_spindles,
+            one.demand.vcpus,
+            one.demand.is_movable,
+        )
         for one in residents
     ]
     if any(one.secondary is not None for one in residents):
@@ -175,6 +177,7 @@ def _alike(state: NodeState, residents: Sequence[Resident]) -> tuple[object, ...
         state.is_online,
         state.unallocated,
         state.free_disk,
+        state.free_spindles,
         state.total_memory,
         state.total_disk,
         state.used_cpus,
@@ -183,11 +186,38 @@ def _alike(state: NodeState, residents: Sequence[Resident]) -> tuple[object, ...
     )
 
 
-def _slots(memory: int, disk: int, each_memory: int, each_disk: int) -> float:
+class _Each(NamedTuple):
+    """Room of a node, or what each instance takes of one."""
+
+    memory: int
+    disk: int
+    spindles: int
+
+
+def _larger(known: _Each, demand: Demand) -> _Each:
+    """The larger of both in every respect."""
+    local = (demand.disk, demand.own_spindles) if demand.is_local else (0, 0)
+    return _Each(
+        max(known.memory, demand.up_memory), max(known.disk, local[0]), max(known.spindles, local[1])
+    )
+
+
+def _room(state: NodeState, kept_memory: int = 0) -> _Each:
+    """What a node has; where disks do not have spindles for themselves, there are always enough."""
+    spindles = state.free_spindles if state.has_exclusive_storage else _PLENTY
+    return _Each(state.unallocated - kept_memory, state.free_disk, spindles)
+
+
+def _less(room: _Each, gone: _Each) -> _Each:
+    return _Each(room.memory - gone.memory, room.disk - gone.disk, room.spindles - gone.spindles)
+
+
+def _slots(room: _Each, each: _Each) -> int:
     """How many instances of a size have room for sure."""
-    by_memory = max(0, memory - 1) // each_memory if each_memory else (inf if memory > 0 else 0)
-    by_disk = max(0, disk - 1) // each_disk if each_disk else inf
-    return min(by_memory, by_disk, 10**6)
+    by_memory = max(0, room.memory - 1) // each.memory if each.memory else (_PLENTY if room.memory > 0 else 0)
+    by_disk = max(0, room.disk - 1) // each.disk if each.disk else _PLENTY
+    by_spindles = max(0, room.spindles) // each.spindles if each.spindles else _PLENTY
+    return min(by_memory, by_disk, by_spindles, _PLENTY)
 
 
 def _failed_over(
@@ -211,27 +241,29 @@ def _failed_over(
 
 def _may_suffice(states: Sequence[NodeState], escapes: Sequence[int], demands: Sequence[Demand]) -> bool:
     """No: for some size there are fewer places than instances that are at least as large."""
-    for memory in {demand.up_memory for demand in demands}:
-        wanted = sum(demand.up_memory >= memory for demand in demands)
-        if memory and sum(_slots(states[i].unallocated, 1, memory, 0) for i in escapes) < wanted:
-            return False
-    local = [demand.disk for demand in demands if demand.is_local]
-    for disk in set(local):
-        wanted = sum(other >= disk for other in local)
-        if disk and sum(max(0, states[i].free_disk - 1) // disk for i in escapes) < wanted:
-            return False
+    rooms = [_room(states[index]) for index in escapes]
+    nothing = _Each(0, 0, 0)
+    sizes = [_larger(nothing, demand) for demand in demands]
+    for name in _Each._fields:
+        values = [getattr(size, name) for size in sizes]
+        for value in set(values) - {0}:
+            each = nothing._replace(**{name: value})
+            # Of what is not asked for there is enough.
+            places = sum(
+                _slots(room._replace(memory=room.memory if name == "memory" else 1), each) for room in rooms
+            )
+            if places < sum(other >= value for other in values):
+                return False
     return True
 
 
 def _surely_suffices(states: Sequence[NodeState], escapes: Sequence[int], demands: Sequence[Demand]) -> bool:
-    if any(demand.migration_tags for demand in demands) or any(
-        states[i].has_exclusive_storage for i in escapes
-    ):
+    if any(demand.migration_tags or demand.lacks_spindles for demand in demands):
         return False
-    memory = max(demand.up_memory for demand in demands)
-    disk = max((demand.disk for demand in demands if demand.is_local), default=0)
-    room = sum(_slots(states[i].unallocated, states[i].free_disk, memory, disk) for i in escapes)
-    return room >= len(demands)
+    largest = _Each(0, 0, 0)
+    for demand in demands:
+        largest = _larger(largest, demand)
+    return sum(_slots(_room(states[index]), largest) for index in escapes) >= len(demands)
 
 
 def _settled(

@@ -131,6 +131,7 @@ def _node(cluster: Cluster, node: Node, figures: NodeFigures | None) -> str:
 
 def _instance(cluster: Cluster, instance: Instance, backend: BackendParams) -> str:
     template = cluster.disk_template(instance)
+    spindles = [disk.spindles for disk in cluster.disks_of(instance)]
     states = {AdminState.UP: "running", AdminState.DOWN: "ADMIN_down", AdminState.OFFLINE: "ADMIN_offline"}
     columns = (
         instance.name,
@@ -144,7 +145,7 @@ def _instance(cluster: Cluster, instance: Instance, backend: BackendParams) -> s
         template,
         ",".join(instance.tags),
         backend.spindle_use,
-        "-",
+        "-" if not spindles or None in spindles else sum(filter(None, spindles)),
         "Y" if instance.forthcoming else "N",
     )
     return "|".join(map(str, columns))

@@ -20,7 +20,7 @@ from ganeti.model.allocation import Capacity, ClusterView
 from ganeti.model.capacity import CapacityParams, Tier
 from ganeti.model.ids import GroupId
 from ganeti.testing.htools import htools_root, run_htools, text_data
-from ganeti.testing.placement_worlds import random_case
+from ganeti.testing.placement_worlds import exclusive_case, random_case
 
 IMPOSSIBLE = "999999"
 """Memory of the standard size, so that hspace does not count a second time."""
@@ -119,10 +119,20 @@ class HspaceTests(SynchronousTestCase):
         """On shared storage."""
         self.compare(seed, "sharedfile")
 
+    def test_exclusive(self) -> None:
+        """On disks that have spindles for themselves, in all groups or in one."""
+        for seed in range(8):
+            view, _ = exclusive_case(seed, is_everywhere=seed % 2 == 0)
+            for template in ("plain", "drbd"):
+                self.compare_view(view, params_of(Random(seed), template))
+
     def compare(self, seed: int, template: str) -> None:
         """The same tiers for each group with nodes."""
         view, _ = random_case(seed, template, most_nodes=8)
-        params = params_of(Random(seed), template)
+        self.compare_view(view, params_of(Random(seed), template))
+
+    def compare_view(self, view: ClusterView, params: CapacityParams) -> None:
+        """The same tiers for each group of a cluster."""
         for group in view.cluster.groups:
             if view.cluster.members(group):
                 ours = capacities(Capacity(params={group: params}), view)[group]
