@@ -93,7 +93,13 @@ class GroupWatch:
             OSError: the state file cannot be written; nothing was done that would have to be in it.
         """
         began = self._link.monotonic()
-        findings = self._findings()
+        try:
+            findings = self._findings()
+        except GanetiError:
+            if self._is_there():
+                raise
+            self.log.info("group {group} was removed meanwhile", group=self._group.name)
+            return self._code
         self._end = self._link.monotonic() + MAINTENANCE_S
         self._write_status(findings)
         state = remembered(findings, self._file.read(), self._clock())
@@ -134,6 +140,10 @@ class GroupWatch:
             if node.problem:
                 self.log.warn("node {node} is {state}: {why}", node=name, state=node.state, why=node.problem)
         return findings
+
+    def _is_there(self) -> bool:
+        """Whether the group still exists; the next run removes the files of one that does not."""
+        return any(uuid == self._group.uuid for (uuid,) in self._link.rows("group", ["uuid"]))
 
     def _update_cache(self) -> Opcode:
         return self._opcode("OP_UPDATE_NODE_GROUP_CACHE", group_name=self._group.uuid)

@@ -78,15 +78,16 @@ class WatcherCase(OperationsCase):
         return Path(self.paths.log_file("ganeti-watcher")).read_text()
 
     @contextlib.contextmanager
-    def group_locked(self, group: str) -> Iterator[None]:
+    def group_locked(self, group: str, command: str = "modify --alloc-policy preferred") -> Iterator[None]:
         """A group whose lock a job holds inside the block: its hook does not end."""
-        directory = Path(self.paths.hooks_dir) / "group-modify-pre.d"
+        name, _, options = command.partition(" ")
+        directory = Path(self.paths.hooks_dir) / f"group-{name}-pre.d"
         directory.mkdir(exist_ok=True)
         mark, script = Path(self.paths.root) / "hold", directory / "hold"
         mark.touch()
         script.write_text(f"#!/bin/sh\nwhile [ -e {mark} ]; do sleep 0.1; done\n")
         script.chmod(0o755)
-        self.gnt(f"gnt-group modify --submit --alloc-policy preferred {group}")
+        self.gnt(f"gnt-group {name} --submit {options} {group}")
         holder = max(self.cluster.jobs("status"))
         until(lambda: self.cluster.job(holder)[0] == "running", "the group is not locked")
         try:
@@ -342,6 +343,23 @@ class NodePartTests(WatcherCase):
         self.watch("--job-age", "0")
         self.assertNotIn(job, self.cluster.jobs("status"))
 
+    def test_cleaner(self) -> None:
+        """The cleaner removes jobs that were archived long ago, and leaves the rest to masterd."""
+        self.gnt("gnt-debug delay 0")
+        job = max(self.cluster.jobs("status"))
+        self.gnt(f"gnt-job archive {job}")
+        file = Path(self.paths.job_archive_dir) / str(job // 10000) / f"job-{job}"
+        cleaner = [sys.executable, str(CHECKOUT / "bin" / "ganeti-cleaner")]
+        self.cluster.run([*cleaner, "master"], check=True)
+        self.assertTrue(file.exists())
+        os.utime(file, (1000, 1000))
+        self.cluster.run([*cleaner, "node"], check=True)
+        self.assertTrue(file.exists())
+        self.cluster.run([*cleaner, "master"], check=True)
+        self.assertFalse(file.exists())
+        self.assertEqual(self.cluster.run(cleaner).returncode, 1)
+        self.watch()
+
     def test_wrong_options(self) -> None:
         """Options that are none are refused, also by the service, before anything begins."""
         for words in (["--once", "--job-age", "soon"], ["--rapi-ip", "here"], ["--onse"], ["now"]):
@@ -414,6 +432,21 @@ class OverlapTests(WatcherCase):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.assertEqual(first.wait(timeout=60), 0)
         self.assertEqual(self.status(there), "running")
+
+    def test_group_removed(self) -> None:
+        """A group that is removed while a child waits for it is no failure; its files go next time."""
+        self.gnt("gnt-group add leaving")
+        (uuid,) = self.of("group", "leaving", "uuid")
+        self.group["leaving"] = uuid
+        known = Path(self.paths.ssconf("nodegroups"))
+        until(lambda: uuid in known.read_text(), "the node does not hear of the group")
+        with self.group_locked("leaving", "remove"):
+            first = self.begin("--node-group", uuid)
+            until(lambda: self.waiting_updates("leaving"), "nothing is asked")
+        self.assertEqual(first.wait(timeout=60), 0)
+        self.assertIn("group leaving was removed meanwhile", self.log())
+        self.watch()
+        self.assertFalse(os.path.exists(self.paths.watcher_state(uuid)))
 
     def test_killed(self) -> None:
         """A run that is killed leaves no lock, and its job is taken over: nothing is done twice."""

@@ -44,6 +44,7 @@ class FakeMaster:
         self.now = 0.0
         self.jobs: dict[int, Job] = {}
         self.archived: list[int] = []
+        self.groups: list[str] = []
         self.results: dict[str, Callable[[Opcode], Any]] = {}
         """What an opcode gives; a GanetiError fails the job. Others give None."""
         self.unknown: set[str] = set()
@@ -147,6 +148,8 @@ class FakeMaster:
         return watch
 
     def _Query(self, what: str, fields: Sequence[str], wanted: Any, _request: Any) -> Any:
+        if what == "group":
+            return {"data": [[[0, uuid]] for uuid in self.groups]}
         assert what == "job"
         rows = [
             [self._value(job, field) for field in fields]

@@ -41,6 +41,7 @@ class GroupCase(SynchronousTestCase):
         for directory in (self.paths.data_dir, self.paths.run_dir, self.paths.lock_dir):
             os.makedirs(directory)
         self.master = FakeMaster()
+        self.master.groups.append(UUID)
         self.master.results["OP_UPDATE_NODE_GROUP_CACHE"] = lambda _: self.findings()
         self.master.results["OP_GROUP_VERIFY_DISKS"] = lambda _: [{}, [], {}]
         self.status: dict[str, str | None] = {}
@@ -255,6 +256,12 @@ class FindingsTests(GroupCase):
         self.master.results["OP_UPDATE_NODE_GROUP_CACHE"] = fail
         self.assertIn("group default could not be asked", str(self.assertRaises(GanetiError, self.watch)))
         self.assertEqual(self.saved(), state)
+
+    def test_group_gone(self) -> None:
+        """A group that was removed while it was waited for is no failure."""
+        self.master.results["OP_UPDATE_NODE_GROUP_CACHE"] = fail
+        self.master.groups.clear()
+        self.assertEqual(self.watch(), 0)
 
     def test_rubbish(self) -> None:
         """An answer of another shape is refused."""
