@@ -20,7 +20,7 @@ from ganeti.model.ids import GroupId
 from ganeti.model.locks import LockPlan
 from ganeti.model.node import NodeGroup
 from ganeti.model.units import parse_size_mib
-from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param
+from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param, Route
 from ganeti.ops.kinds import GROUP, INSTANCE_SIZE, NODES, TEMPLATE, Kind
 
 BUILTIN = "builtin"
@@ -76,6 +76,7 @@ class ComputeCapacityOperation(Operation[ComputeCapacity, None, dict[str, Any]])
     """Takes what is known, counts the rest in a thread, and keeps what it counted; holds no locks."""
 
     keeps_state = True
+    routes = (Route(method="POST", path="/2/capacity"),)
     commands = (Command(tool="gnt-cluster", name="capacity", arguments=Arguments.NONE),)
 
     def locks(self, cluster: Cluster) -> LockPlan:

@@ -17,7 +17,7 @@ from ganeti.model.calls.disks import StorageSpace
 from ganeti.model.calls.instances import RunningInstance, RunState
 from ganeti.model.calls.report import KnownReport
 from ganeti.model.calls.system import NodeCapacity, NodeInfoResult
-from ganeti.model.capacity import CapacityParams, GroupCapacity
+from ganeti.model.capacity import CapacityParams, CapacitySettings, GroupCapacity
 from ganeti.model.cluster import Cluster
 from ganeti.model.delta import stamp
 from ganeti.model.ids import GroupId, InstanceId, NodeId
@@ -267,6 +267,14 @@ class DropTests(CacheCase):
             "tags of a node": (with_node(CLUSTER, "node4", tags=("a",)), everything),
             "policy of a group": (with_group(ipolicy={"vcpu-ratio": 2.0}), ({1, 2, 3, 4}, {1})),
             "name of a group": (with_group(name="rack"), everything),
+            "capacity parameters of a group": (
+                with_group(capacity_params=CapacitySettings(max_cpu_ratio=2.0)),
+                ({1, 2, 3, 4}, {1}),
+            ),
+            "capacity parameters of the cluster": (
+                with_settings(CLUSTER, capacity_params=CapacitySettings(max_cpu_ratio=2.0)),
+                ({1, 2, 3, 4}, set()),
+            ),
             "policy of the cluster": (
                 with_settings(
                     CLUSTER, ipolicy=msgspec.structs.replace(CLUSTER.settings.ipolicy, vcpu_ratio=2.0)
