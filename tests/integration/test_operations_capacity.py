@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.integration.operations_case import OperationsCase, begin, end
@@ -68,3 +69,24 @@ class CapacityTests(OperationsCase):
         self.assertLess(count("--lose-node node3"), plain)
         self.assertEqual(self.cluster.serial(), before)
         self.refused(f"gnt-cluster capacity {SIZE} --lose-node nobody", "nobody")
+
+    def program(self, name: str, result: object, *, success: bool = True) -> None:
+        """An external allocator that always answers the same."""
+        directory = Path(self.cluster.paths(1).conf_dir) / "iallocators"
+        directory.mkdir(exist_ok=True)
+        path = directory / name
+        reply = json.dumps({"success": success, "info": "said so", "result": result})
+        path.write_text(f"#!/bin/sh\ncat <<'END'\n{reply}\nEND\n")
+        path.chmod(0o755)
+        self.addCleanup(path.unlink)
+
+    def test_external(self) -> None:
+        """Other allocators are asked, and what they may not say is refused (S2.3-081)."""
+        (group,) = self.capacity()["node_groups"]
+        self.program("counts", {"cluster": [], "node_groups": {group: {"tspecs": [[256, 1024, 1, 42]]}}})
+        self.assertEqual(self.capacity("-I counts")["cluster"], [[256, 1024, 1, 42]])
+        self.assertNotEqual(self.capacity()["cluster"], [[256, 1024, 1, 42]])
+        self.program("lies", {"cluster": [], "node_groups": {"x": {"tspecs": []}}})
+        self.refused(f"gnt-cluster capacity {SIZE} -I lies", "allocator lies", "group x", "not asked for")
+        self.program("refuses", None, success=False)
+        self.refused(f"gnt-cluster capacity {SIZE} -I refuses", "cannot tell the capacity: said so")
