@@ -34,6 +34,7 @@ _DEFAULTS = (
     ("default instance allocator parameters", "default_iallocator_params"),
     ("primary ip version", "primary_ip_version"),
     ("preallocation wipe disks", "prealloc_wipe_disks"),
+    ("max_inst_spec enforced", "enforce_max_inst_spec"),
 )
 _IMAGES = (
     ("install image", "install_image"),

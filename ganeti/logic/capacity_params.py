@@ -6,7 +6,7 @@ of processors, the first enabled disk template that it allows; disks may be used
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -70,6 +70,29 @@ def check_template(cluster: Cluster, name: str | None) -> None:
         raise PrereqError(
             f"default_template is {name!r}, which is not enabled; enabled: {', '.join(enabled)}"
         )
+
+
+def oversize(
+    cluster: Cluster, group: NodeGroup, *, memory: int, vcpus: int, disk_sizes: Sequence[int]
+) -> tuple[str, ...]:
+    """In what an instance is larger than any that capacity counts in a group, if that is refused (S2.3-088).
+
+    Args:
+        cluster: the configuration, in which it is refused or not.
+        group: where it is to be.
+        memory: MiB.
+        vcpus: virtual processors.
+        disk_sizes: MiB each; together they are compared.
+    """
+    if not cluster.settings.enforce_max_inst_spec:
+        return ()
+    largest = filled_params(cluster, group).max_inst_spec
+    asked = (("memory", memory, " MiB"), ("disk space", sum(disk_sizes), " MiB"), ("vcpus", vcpus, ""))
+    return tuple(
+        f"{name} {value}{unit} is more than the {most}{unit} of max_inst_spec"
+        for (name, value, unit), most in zip(asked, largest)
+        if value > most
+    )
 
 
 def filled_params(

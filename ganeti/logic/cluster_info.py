@@ -49,6 +49,7 @@ _COPIED = (
     "os_hvp",
     "osparams",
     "prealloc_wipe_disks",
+    "enforce_max_inst_spec",
     "primary_ip_version",
     "reserved_lvs",
     "shared_file_storage_dir",

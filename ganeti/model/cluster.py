@@ -59,6 +59,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     diskparams: Mapping[str, ParamValues] = {}
     ipolicy: InstancePolicy = DEFAULT_POLICY
     capacity_params: CapacitySettings = NOT_SET
+    enforce_max_inst_spec: bool = False
+    """Instances larger than `max_inst_spec` are not created."""
     candidate_pool_size: int = 10
     max_running_jobs: int = 20
     max_tracked_jobs: int = 25

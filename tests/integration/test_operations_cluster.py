@@ -63,6 +63,7 @@ class ModifyTests(OperationsCase):
         for option, value, key, expected, before in (
             ("--max-running-jobs", "7", "max_running_jobs", 7, "20"),
             ("--max-tracked-jobs", "9", "max_tracked_jobs", 9, "25"),
+            ("--enforce-max-inst-spec", "yes", "enforce_max_inst_spec", True, "no"),
             ("--diffusion-min-nodes", "50", "diffusion_min_nodes", 50, "0"),
             ("--maintain-node-health", "yes", "maintain_node_health", True, "no"),
             ("--prealloc-wipe-disks", "yes", "prealloc_wipe_disks", True, "no"),

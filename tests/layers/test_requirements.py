@@ -22,8 +22,7 @@ GROUPS = (
     # The watcher.
     (60, 72),
     # Capacity.
-    (80, 87),
-    (89, 93),
+    (80, 93),
     # Flags of nodes.
     (100, 107),
     # Private files of the watcher.

@@ -62,6 +62,7 @@ _REPLACED = (
     "diffusion_min_nodes",
     "maintain_node_health",
     "prealloc_wipe_disks",
+    "enforce_max_inst_spec",
     "default_iallocator",
     "default_iallocator_params",
     "modify_etc_hosts",
@@ -142,6 +143,10 @@ class SetClusterParams(OpCode, frozen=True, kw_only=True, tag="OP_CLUSTER_SET_PA
             MAYBE_NUMBER,
             "max-disk-usage",
         ),
+    ] = None
+    enforce_max_inst_spec: Annotated[
+        bool | None,
+        Param("create no instances larger than max_inst_spec", YES_NO, "enforce-max-inst-spec"),
     ] = None
     candidate_pool_size: Annotated[
         Annotated[int, msgspec.Meta(ge=1)] | None,

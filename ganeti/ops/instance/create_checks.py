@@ -9,6 +9,7 @@ import msgspec
 
 from ganeti.errors import ErrorCode, GanetiError, PrereqError
 from ganeti.interfaces import Plugins
+from ganeti.logic.capacity_params import oversize
 from ganeti.logic.node_figures import disk_space
 from ganeti.logic.tags import check_tag
 from ganeti.model.allocation import InstanceRequest
@@ -63,14 +64,19 @@ class CreateWish(msgspec.Struct, frozen=True, kw_only=True):
 
     def policy_problems(self, cluster: Cluster, group: GroupId) -> tuple[str, ...]:
         """What the policy of a group says against it."""
-        return violations(
-            cluster.policy_of(group),
-            memory=self.backend.maxmem,
-            vcpus=self.backend.vcpus,
-            disk_sizes=tuple(disk.size for disk in self.disks),
-            nic_count=len(self.nics),
-            spindle_use=self.backend.spindle_use,
-            template=self.template,
+        memory, vcpus = self.backend.maxmem, self.backend.vcpus
+        sizes = tuple(disk.size for disk in self.disks)
+        return (
+            *violations(
+                cluster.policy_of(group),
+                memory=memory,
+                vcpus=vcpus,
+                disk_sizes=sizes,
+                nic_count=len(self.nics),
+                spindle_use=self.backend.spindle_use,
+                template=self.template,
+            ),
+            *oversize(cluster, cluster.groups[group], memory=memory, vcpus=vcpus, disk_sizes=sizes),
         )
 
 

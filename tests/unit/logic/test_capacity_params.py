@@ -9,7 +9,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import PrereqError
-from ganeti.logic.capacity_params import check_template, filled_params, merged_settings
+from ganeti.logic.capacity_params import check_template, filled_params, merged_settings, oversize
 from ganeti.model.capacity import NOT_SET, CapacitySettings
 from ganeti.model.cluster import Cluster
 from ganeti.testing.clusters import cluster, group_id, with_settings
@@ -103,3 +103,33 @@ class LayerTests(SynchronousTestCase):
         value = msgspec.structs.replace(value, groups=value.groups.with_item(group.uuid, group))
         params = filled_params(value, group)
         self.assertEqual((params.default_template, params.max_cpu_ratio), ("drbd", 2.0))
+
+
+class OversizeTests(SynchronousTestCase):
+    """Instances larger than any that capacity counts (S2.3-088)."""
+
+    def problems(self, memory: int, disks: tuple[int, ...], vcpus: int, **settings: Any) -> tuple[str, ...]:
+        """Of an instance, where 4096 MiB, 10240 MiB of disk and 2 processors are the most."""
+        own = CapacitySettings(max_inst_spec=(4096, 10240, 2))
+        value = with_settings(
+            cluster(), **{"capacity_params": own, "enforce_max_inst_spec": True, **settings}
+        )
+        group = value.groups[group_id(1)]
+        return oversize(value, group, memory=memory, vcpus=vcpus, disk_sizes=disks)
+
+    def test_table(self) -> None:
+        """What is exactly as large is not too large; the sizes of disks are added up (S2.3-088)."""
+        self.assertEqual(self.problems(4096, (10000, 240), 2), ())
+        for values, word in (
+            ((4097, (10,), 1), "memory 4097 MiB is more than the 4096 MiB"),
+            ((128, (10000, 241), 1), "disk space 10241 MiB is more than the 10240 MiB"),
+            ((128, (), 3), "vcpus 3 is more than the 2 of max_inst_spec"),
+        ):
+            (problem,) = self.problems(*values)
+            self.assertIn(word, problem)
+        self.assertEqual(len(self.problems(9999, (99999,), 9)), 3)
+
+    def test_off(self) -> None:
+        """It is off unless switched on."""
+        self.assertEqual(self.problems(9999, (99999,), 9, enforce_max_inst_spec=False), ())
+        self.assertIs(cluster().settings.enforce_max_inst_spec, False)

@@ -33,7 +33,8 @@ class ClusterInfoTests(SynchronousTestCase):
     def test_keys(self) -> None:
         """The established keys, and those that tell how the hosts file and large groups are treated."""
         found = set(cluster_info(cluster(), architecture=ARCHITECTURE))
-        self.assertEqual(found ^ ESTABLISHED, {"modify_etc_hosts", "diffusion_min_nodes", "capacity_params"})
+        ours = {"modify_etc_hosts", "diffusion_min_nodes", "capacity_params", "enforce_max_inst_spec"}
+        self.assertEqual(found ^ ESTABLISHED, ours)
 
     def test_values(self) -> None:
         """Names, versions, the first hypervisor as the default."""

@@ -14,6 +14,7 @@ from ganeti.model.calls.disks import DiskAssemble, DiskCreate, DiskWipe, Storage
 from ganeti.model.calls.instances import HypervisorValidateParams, InstanceStart, RunState
 from ganeti.model.calls.os import InstanceOsAdd, OsValidate
 from ganeti.model.calls.system import BridgesExist, NodeCapacity, NodeInfo, NodeInfoResult
+from ganeti.model.capacity import CapacitySettings
 from ganeti.model.cluster import Cluster
 from ganeti.model.instance import AdminState
 from ganeti.model.locks import LockLevel
@@ -379,6 +380,14 @@ class RefusalTests(SynchronousTestCase):
         with self.assertRaisesRegex(PrereqError, f"{NAME} exists already") as caught:
             one.run(op())
         self.assertEqual(caught.exception.code, ErrorCode.EXISTS)
+
+    def test_larger_than_capacity_counts(self) -> None:
+        """Where that is enforced, an instance is no larger than `max_inst_spec` (S2.3-088)."""
+        own = CapacitySettings(max_inst_spec=(64, 10240, 2))
+        value = with_settings(cluster(), capacity_params=own, enforce_max_inst_spec=True)
+        self.assertIn("memory 128 MiB is more than the 64 MiB of max_inst_spec", str(refuses(value, op())))
+        OperationWorld(value).run(op(ignore_ipolicy=True))
+        OperationWorld(with_settings(value, enforce_max_inst_spec=False)).run(op())
 
     def test_nodes(self) -> None:
         """Nodes that may not get instances (S2.3-101, S2.3-102)."""

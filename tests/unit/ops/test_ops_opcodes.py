@@ -63,7 +63,7 @@ OUR_OWN = {
     "OP_INSTANCE_CREATE": frozenset({"target_groups"}),
     "OP_OS_DIAGNOSE": frozenset({"group_name"}),
     "OP_INSTANCE_REPLACE_DISKS": frozenset({"between_groups"}),
-    "OP_CLUSTER_SET_PARAMS": frozenset({"diffusion_min_nodes"}) | CAPACITY,
+    "OP_CLUSTER_SET_PARAMS": frozenset({"diffusion_min_nodes", "enforce_max_inst_spec"}) | CAPACITY,
     "OP_GROUP_ADD": CAPACITY,
     "OP_GROUP_SET_PARAMS": CAPACITY,
     "OP_INSTANCE_CHANGE_GROUP": frozenset({"target_nodes", "cleanup"}),
