@@ -235,6 +235,8 @@ class Running:
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
+            # Whoever runs the tests in the background of a script has switched it off for all below.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(descriptor)
 

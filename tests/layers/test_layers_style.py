@@ -121,6 +121,12 @@ class ShapeTests(SynchronousTestCase):
             if (count := source.text.count("\n")) > MAX_LINES
         )
 
+    def test_test_modules_have_names_of_their_own(self) -> None:
+        """pytest collects only one of two modules with one name, as their folders are no packages."""
+        paths = sorted((CHECKOUT / "tests").rglob("test_*.py"))
+        names = [path.name for path in paths]
+        self.assertEqual([str(path) for path in paths if names.count(path.name) > 1], [])
+
     def test_length_of_tests(self) -> None:
         """Nor do tests grow without end."""
         self.assert_nothing(
