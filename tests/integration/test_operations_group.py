@@ -28,6 +28,12 @@ class GroupTests(GroupCase):
         (found,) = self.of("group", group, "node_list")
         return sorted(found)
 
+    def test_the_first(self) -> None:
+        """A new cluster has one group, in which all its nodes are (S2.3-001)."""
+        self.assertEqual(self.rows("gnt-group list", "-o name,node_cnt"), [["default", "3"]])
+        groups = {row[1] for row in self.rows("gnt-node list", "-o name,group")}
+        self.assertEqual(groups, {"default"})
+
     def test_add(self) -> None:
         """A new group is listed, and nodes can be added to it (S2.3-002, S2.3-004, S2.3-006)."""
         self.rack("rack1", "--alloc-policy unallocable --node-parameters ssh_port=22")

@@ -102,6 +102,19 @@ class ComputedTests(SynchronousTestCase):
         raw["nodegroups"][group_id(1)]["members"] = [node_id(1)]
         self.assertEqual(reread(raw), cluster())
 
+    def test_references(self) -> None:
+        """Objects refer to each other by UUID, so that none is changed when another is renamed (S2.3-025)."""
+        raw = raw_of(cluster(nodes=3, instances=2))
+        nodes = set(raw["nodes"])
+        for node in raw["nodes"].values():
+            self.assertIn(node["group"], raw["nodegroups"])
+        for instance in raw["instances"].values():
+            self.assertIn(instance["primary_node"], nodes)
+            self.assertLessEqual(set(instance["disks"]), set(raw["disks"]))
+        for disk in raw["disks"].values():
+            self.assertLessEqual(set(disk["nodes"]), nodes)
+        self.assertIn(raw["cluster"]["master_node"], nodes)
+
     def test_forthcoming(self) -> None:
         """A reserved instance may have next to no keys."""
         raw = raw_of(cluster())
