@@ -30,23 +30,14 @@ from ganeti.testing.clusters import (
     with_settings,
 )
 from ganeti.testing.operations import OperationWorld
+from tests.unit.ops.new_instances import NAME, create
 
-NAME = "web.example.com"
 NODE1, NODE2 = "node1.example.com", "node2.example.com"
 
 
 def op(**changes: Any) -> CreateInstance:
-    """An instance with one disk of 1 GiB and one network interface, on the first node."""
-    values: dict[str, Any] = {
-        "instance_name": NAME,
-        "mode": "create",
-        "disk_template": "file",
-        "disks": ({"size": 1024},),
-        "nics": ({},),
-        "os_type": "noop",
-        "pnode": "node1",
-    }
-    return CreateInstance(**{**values, **changes})
+    """An instance on the first node."""
+    return create(**{"pnode": "node1", **changes})
 
 
 def world(value: Cluster | None = None, **options: Any) -> OperationWorld:

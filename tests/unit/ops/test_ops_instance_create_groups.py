@@ -14,22 +14,12 @@ from ganeti.ops.group.update_cache import UpdateNodeGroupCache
 from ganeti.ops.instance.create import CreateInstance
 from ganeti.testing.clusters import cluster, group_id, node_id
 from ganeti.testing.operations import OperationWorld
-
-NAME = "web.example.com"
+from tests.unit.ops.new_instances import create
 
 
 def op(**changes: Any) -> CreateInstance:
     """An instance for which hail looks for a place."""
-    values: dict[str, Any] = {
-        "instance_name": NAME,
-        "mode": "create",
-        "disk_template": "file",
-        "disks": ({"size": 1024},),
-        "nics": ({},),
-        "os_type": "noop",
-        "iallocator": "hail",
-    }
-    return CreateInstance(**{**values, **changes})
+    return create(**{"iallocator": "hail", **changes})
 
 
 def three_groups() -> Cluster:

@@ -19,21 +19,14 @@ from ganeti.ops.instance.multi_alloc import AllocateInstances
 from ganeti.ops.registry import load
 from ganeti.testing.clusters import cluster, group_id, node_id
 from ganeti.testing.operations import OperationWorld
+from tests.unit.ops import new_instances
 
 NAMES = ("a.example.com", "b.example.com")
 
 
 def create(name: str, **changes: Any) -> CreateInstance:
     """An instance without nodes."""
-    values: dict[str, Any] = {
-        "instance_name": name,
-        "mode": "create",
-        "disk_template": "file",
-        "disks": ({"size": 1024},),
-        "nics": ({},),
-        "os_type": "noop",
-    }
-    return CreateInstance(**{**values, **changes})
+    return new_instances.create(instance_name=name, **changes)
 
 
 def op(*instances: CreateInstance, **changes: Any) -> AllocateInstances:

@@ -19,6 +19,7 @@ from ganeti.ops.instance.failover import FailoverInstance
 from ganeti.ops.instance.migrate import MigrateInstance
 from ganeti.testing.clusters import cluster, node_id, with_node
 from ganeti.testing.operations import OperationWorld
+from tests.unit.ops.new_instances import create
 
 NAME = "inst1.example.com"
 NODE1, NODE2 = "node1.example.com", "node2.example.com"
@@ -156,17 +157,8 @@ class CreationTests(MirrorCase):
 
     def create(self, **more: object) -> CreateInstance:
         """An opcode for a mirrored instance."""
-        values: dict[str, object] = {
-            "instance_name": "new.example.com",
-            "mode": "create",
-            "disk_template": "drbd",
-            "disks": ({"size": 2048},),
-            "nics": ({},),
-            "os_type": "noop",
-            "pnode": "node2",
-            "snode": "node3",
-        }
-        return CreateInstance(**{**values, **more})  # type: ignore[arg-type]
+        values: dict[str, object] = {"disk_template": "drbd", "pnode": "node2", "snode": "node3"}
+        return create(instance_name="new.example.com", **{**values, "disks": ({"size": 2048},), **more})
 
     def test_waits_for_the_mirror(self) -> None:
         """It is there when both ends have all data."""

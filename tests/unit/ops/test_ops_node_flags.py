@@ -15,22 +15,12 @@ from ganeti.ops.instance.create import CreateInstance
 from ganeti.ops.node.set_params import SetNodeParams
 from ganeti.testing.clusters import cluster, group_id, with_node
 from ganeti.testing.operations import OperationWorld
+from tests.unit.ops.new_instances import NAME, create
 
-NAME = "web.example.com"
 
-
-def create(**changes: Any) -> CreateInstance:
+def create_on_node2(**changes: Any) -> CreateInstance:
     """An instance on node2."""
-    values: dict[str, Any] = {
-        "instance_name": NAME,
-        "mode": "create",
-        "disk_template": "file",
-        "disks": ({"size": 1024},),
-        "nics": ({},),
-        "os_type": "noop",
-        "pnode": "node2",
-    }
-    return CreateInstance(**{**values, **changes})
+    return create(**{"pnode": "node2", **changes})
 
 
 def modify(name: str = "node2", **changes: Any) -> SetNodeParams:
@@ -54,7 +44,7 @@ class RaceTests(SynchronousTestCase):
 
     def test_creation_first(self) -> None:
         """The change waits for the new instance, and is refused then."""
-        creation = self.world.start(create())
+        creation = self.world.start(create_on_node2())
         change = self.world.start(modify(vm_capable=False), job=2)
         self.assertNoResult(creation)
         self.assertNoResult(change)
@@ -68,7 +58,7 @@ class RaceTests(SynchronousTestCase):
 
     def test_creation_fails(self) -> None:
         """If nothing comes of the instance, the change is made."""
-        creation = self.world.start(create())
+        creation = self.world.start(create_on_node2())
         change = self.world.start(modify(vm_capable=False), job=2)
         self.asked.errback(PrereqError("not here"))
         self.world.advance(1)
@@ -78,9 +68,9 @@ class RaceTests(SynchronousTestCase):
 
     def test_change_first(self) -> None:
         """A creation that waited while the flag changed is refused: it looks again under the lock."""
-        first = self.world.start(create(instance_name="first.example.com"))
+        first = self.world.start(create_on_node2(instance_name="first.example.com"))
         change = self.world.start(modify("node2", drained=True), job=2)
-        second = self.world.start(create(), job=3)
+        second = self.world.start(create_on_node2(), job=3)
         self.asked.callback(None)
         self.world.advance(1)
         self.successResultOf(first)
@@ -93,7 +83,7 @@ class RaceTests(SynchronousTestCase):
         self.world.run(modify(vm_capable=False))
         self.world.allocation.nodes = (self.world.cluster.node("node2").uuid,)
         with self.assertRaisesRegex(PrereqError, "vm_capable is off"):
-            self.world.run(create(pnode=None, iallocator="hail"))
+            self.world.run(create_on_node2(pnode=None, iallocator="hail"))
 
 
 class GroupsTests(SynchronousTestCase):
@@ -145,4 +135,4 @@ class GroupsTests(SynchronousTestCase):
         world.run(modify("node3", drained=True))
         self.assertEqual(self.candidates(world), {"1"})
         with self.assertRaisesRegex(PrereqError, "vm_capable is off"):
-            world.run(create(pnode="node3"))
+            world.run(create_on_node2(pnode="node3"))
