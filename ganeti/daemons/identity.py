@@ -8,7 +8,8 @@ from cryptography.x509.oid import NameOID
 
 from ganeti.errors import ConfigurationError
 from ganeti.model.paths import Paths
-from ganeti.wire.tls import Credentials, identity_of
+from ganeti.wire.certificates import identity_of
+from ganeti.wire.tls import Credentials
 
 
 class OwnIdentity(msgspec.Struct, frozen=True, kw_only=True):

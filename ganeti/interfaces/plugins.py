@@ -271,6 +271,15 @@ class IOpenState(Interface):
         """Whether it can be used here without opening it."""
 
 
+class ICopyable(Interface):
+    """Storage on one node whose disks can be copied to another one, block by block."""
+
+    holds_content: bool = Attribute("False: its disks are pretended, and only have to be created")
+
+    def elsewhere(disk: Disk, node: NodeId, uuid: str) -> Disk:
+        """The same disk on another node, where its data has an identity made from `uuid`. Pure."""
+
+
 class ISyncing(Interface):
     """Storage that copies data between two nodes by itself.
 

@@ -136,6 +136,14 @@ class INodes(Interface):
     ) -> Awaitable[Mapping[NodeId, Outcome[R]]]:
         """Call one function on many nodes at once, with arguments of their own; see `each`."""
 
+    def meanwhile(
+        node: Node, call: NodeCall[R], *, timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Awaitable[R]]:
+        """Call a function and go on: what the block gets can be awaited once, as that of `call`.
+
+        At the end of the block the call is ended if it is not over.
+        """
+
 
 class IClusterState(Interface):
     """What the nodes say: as they said it lately, or asked now."""

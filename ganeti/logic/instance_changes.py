@@ -73,6 +73,11 @@ def set_primary(cluster: Cluster, uuid: InstanceId, node: NodeId) -> Cluster:
     return put_instance(cluster, replace(instance, primary_node=node), moved)
 
 
+def set_place(cluster: Cluster, uuid: InstanceId, node: NodeId, disks: Iterable[Disk]) -> Cluster:
+    """The cluster with an instance on another node, to which its disks were copied."""
+    return put_instance(cluster, replace(cluster.instances[uuid], primary_node=node), disks)
+
+
 def _led_by(disk: Disk, node: NodeId) -> Disk:
     traits = TRAITS.get(disk.dev_type)
     if traits is not None and traits.mirroring is Mirroring.INTERNAL:

@@ -11,7 +11,8 @@ looks again sees what they say now.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -23,6 +24,7 @@ from ganeti.interfaces import IClock, IClusterState, IConfig, INodes
 from ganeti.logic.node_figures import storage_units
 from ganeti.logic.plausible import report_nonsense
 from ganeti.logic.state_cache import StateCache
+from ganeti.master.meanwhile import beside
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.instances import AllInstancesInfo, InstanceInfo
 from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
@@ -241,6 +243,12 @@ class ObservedNodes:
         for node, call in calls:
             self._note(node.uuid, call, outcomes[node.uuid])
         return outcomes
+
+    def meanwhile(
+        self, node: Node, call: NodeCall[R], *, timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Awaitable[R]]:
+        """Call a function and go on; see `INodes`."""
+        return beside(self.call(node, call, timeout_s=timeout_s))
 
     def _note(self, node: NodeId, call: NodeCall[Any], outcome: Outcome[Any]) -> None:
         if isinstance(outcome, NodeFailed):

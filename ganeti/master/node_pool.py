@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from ganeti.errors import (
     from_wire,
 )
 from ganeti.interfaces import INodes
+from ganeti.master.meanwhile import beside
 from ganeti.master.node_connection import NodeConnection
 from ganeti.master.node_connector import NodeConnector
 from ganeti.model.calls.base import NodeCall
@@ -198,6 +200,12 @@ class NodePool(Service):
         encoded = [(node, msgspec.json.encode(call)) for node, call in calls]
         kind = next((type(call) for _, call in calls), NodeCall[R])
         return await self._each(encoded, kind, timeout_s, patient=True)
+
+    def meanwhile(
+        self, node: Node, call: NodeCall[R], *, timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Awaitable[R]]:
+        """Call a function and go on; see `INodes`."""
+        return beside(self.call(node, call, timeout_s=timeout_s))
 
     async def _each(
         self,

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from zope.interface import implementer
 
 from ganeti.errors import BlockDeviceError, PrereqError
-from ganeti.interfaces import IHost, IOpenState, IRenamable, IStorageBackend
+from ganeti.interfaces import ICopyable, IHost, IOpenState, IRenamable, IStorageBackend
 from ganeti.model.calls.disks import OpenDisk, StorageSpace
 from ganeti.model.disk import Disk, DiskTemplate, TemplateTraits
-from ganeti.model.ids import DiskId
+from ganeti.model.ids import DiskId, NodeId
 from ganeti.model.node import Node
 from ganeti.model.param_tables.disk import DISK
 from ganeti.model.params import ParamTable
@@ -30,7 +30,7 @@ FAKE_TRAITS = TemplateTraits(storage_type="fake", is_growable=True, is_copyable=
 """Traits of the template `fake` itself: local to a node, like plain files."""
 
 
-@implementer(IStorageBackend, IOpenState, IRenamable)
+@implementer(IStorageBackend, IOpenState, IRenamable, ICopyable)
 class FakeStorage:
     """Pretends to store disks.
 
@@ -43,6 +43,8 @@ class FakeStorage:
             None: each node in its own directory.
         capacity_mib: how much a node (or the shared directory) pretends to hold.
     """
+
+    holds_content = False
 
     def __init__(
         self,
@@ -113,6 +115,14 @@ class FakeStorage:
     def is_open(self, host: IHost, disk: Disk) -> bool:
         """Whether it is."""
         return os.path.exists(self._mark(host, disk))
+
+    def elsewhere(self, disk: Disk, node: NodeId, uuid: str) -> Disk:
+        """A disk with another name on another node; what is found by its own name keeps it."""
+        place = disk.logical_id[0]
+        if place != "fake" and not self.traits.is_lvm:
+            return replace(disk, nodes=(node,))
+        index = disk.iv_name.rpartition("/")[2] or "0"
+        return replace(disk, logical_id=(place, f"{uuid}.disk{index}"), nodes=(node,))
 
     def beside(self, disk: Disk, suffix: str) -> Disk:
         """A disk whose name has a suffix."""

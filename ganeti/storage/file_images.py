@@ -6,6 +6,7 @@ import os
 import re
 
 import msgspec
+from msgspec.structs import replace
 
 from ganeti.errors import BlockDeviceError, ErrorCode, PrereqError
 from ganeti.model.disk import Disk
@@ -88,6 +89,18 @@ def lay_out(
         spindles=spec.spindles,
         params=params or None,
     )
+
+
+def with_other_name(disk: Disk, node: NodeId, uuid: str) -> Disk:
+    """The same disk on another node, in a file that is named after `uuid`; driver and directory stay.
+
+    Raises:
+        BlockDeviceError: the identity is not that of a file.
+    """
+    image = image_of(disk)
+    index = disk.iv_name.rpartition("/")[2] or "0"
+    path = os.path.join(image.directory, f"{uuid}.{disk.dev_type}.disk{index}")
+    return replace(disk, logical_id=(image.driver, path), nodes=(node,))
 
 
 def check_spec(template: str, spec: DiskSpec) -> None:

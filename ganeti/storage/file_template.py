@@ -6,24 +6,27 @@ from collections.abc import Sequence
 
 from zope.interface import implementer
 
-from ganeti.interfaces import IHost, IStorageBackend
+from ganeti.interfaces import ICopyable, IHost, IStorageBackend
 from ganeti.model.calls.disks import OpenDisk, StorageSpace
 from ganeti.model.disk import TRAITS, Disk, TemplateTraits
+from ganeti.model.ids import NodeId
 from ganeti.model.node import Node
 from ganeti.model.param_tables.disk import DISK
 from ganeti.model.params import ParamTable
 from ganeti.model.spec import DiskSpec, Reservations
 from ganeti.storage import directories, file_based
-from ganeti.storage.file_images import lay_out
+from ganeti.storage.file_images import lay_out, with_other_name
 
 
-@implementer(IStorageBackend)
+@implementer(IStorageBackend, ICopyable)
 class FileTemplate:
     """Disks that are files below the cluster's directory for this template.
 
     Args:
         template: an established file based template; its traits and parameters are taken over.
     """
+
+    holds_content = True
 
     def __init__(self, template: str) -> None:
         self.name: str = template
@@ -34,6 +37,10 @@ class FileTemplate:
         """A file in the instance's directory."""
         params = self.params.check(spec.params)
         return lay_out(self.name, spec, nodes[0].uuid, reservations, params)
+
+    def elsewhere(self, disk: Disk, node: NodeId, uuid: str) -> Disk:
+        """A file beside the old one, as nodes may share their directories."""
+        return with_other_name(disk, node, uuid)
 
     def create(self, host: IHost, disk: Disk, *, on_primary: bool) -> None:
         """Create the file, sparse."""

@@ -8,6 +8,10 @@ MAGIC = b"QFI\xfb"
 HEADER_BYTES = 32
 """As much of the file as `virtual_size` needs."""
 
+_EXTENDED_HEADER_BYTES = 80
+_EXTERNAL_DATA = 1 << 2
+"""Bit of the features that an old reader must know: the data are in another file."""
+
 DRIVER = "qcow2"
 """Driver in the identity of a disk that makes its file an image of this format; others are raw."""
 
@@ -18,6 +22,18 @@ def virtual_size(header: bytes) -> int | None:
         return None
     (size,) = struct.unpack(">Q", header[24:32])
     return int(size)
+
+
+def refers_elsewhere(header: bytes) -> bool:
+    """Whether an image stands on another file, keeps its data in one, or is no image.
+
+    Whoever opens such an image opens the other file, too.
+    """
+    if len(header) < _EXTENDED_HEADER_BYTES or not header.startswith(MAGIC):
+        return True
+    version, backing_offset = struct.unpack(">IQ", header[4:16])
+    (features,) = struct.unpack(">Q", header[72:80])
+    return backing_offset != 0 or (version >= 3 and bool(features & _EXTERNAL_DATA))
 
 
 def create_command(path: str, size_mib: int) -> list[str]:

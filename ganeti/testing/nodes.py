@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from ganeti.errors import (
     ProgrammerError,
 )
 from ganeti.interfaces import INodes
+from ganeti.master.meanwhile import beside
 from ganeti.model.calls.base import NodeCall
 from ganeti.model.calls.outcome import Answer, NodeFailed, Outcome
 from ganeti.model.calls.system import MasterNodeName, NodeTestDelay, Version, VersionResult
@@ -127,6 +129,12 @@ class FakeNodes:
             for outcome in pending.values():
                 outcome.addErrback(lambda failure: None).cancel()
             raise
+
+    def meanwhile(
+        self, node: Node, call: NodeCall[R], *, timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Awaitable[R]]:
+        """Call a function and go on; see `INodes`."""
+        return beside(self.call(node, call, timeout_s=timeout_s))
 
     async def _outcome(self, node: Node, call: NodeCall[R], timeout_s: float | None) -> Outcome[R]:
         try:
@@ -252,6 +260,23 @@ class NodesBehaviours(_TestCase):
         self.settle()
         self.assertEqual(self.successResultOf(nothing), {})
 
+    def test_meanwhile(self) -> None:
+        """A call that goes on beside others gives its result when it is asked for."""
+        asked = Deferred.fromCoroutine(
+            _meanwhile(self.make_nodes(), make_node("one"), Version(), MasterNodeName())
+        )
+        self.settle()
+        result, error = self.successResultOf(asked)
+        self.assertEqual(result, VersionResult(protocol=1, release="one"))
+        self.assertEqual(str(error), "no such thing on one")
+
+    def test_meanwhile_ends_with_its_block(self) -> None:
+        """A call that is not done when the block ends does not hold it up."""
+        nodes, call = self.make_nodes(), NodeTestDelay(seconds=1)
+        asked = Deferred.fromCoroutine(_meanwhile(nodes, make_node("stuck"), call, None))
+        self.settle()
+        self.assertEqual(self.successResultOf(asked), (None, None))
+
     def test_cancelling_is_let_through(self) -> None:
         """Who cancels a call gets CancelledError, nothing else."""
         nodes = self.make_nodes()
@@ -268,3 +293,15 @@ class NodesBehaviours(_TestCase):
 
 async def _await(waiting: Any) -> Any:
     return await waiting
+
+
+async def _meanwhile(nodes: INodes, node: Node, call: NodeCall[Any], other: NodeCall[Any] | None) -> Any:
+    """The result of a call, and the error of another one that is called meanwhile; None: wait for neither."""
+    async with nodes.meanwhile(node, call) as waiting:
+        if other is None:
+            return None, None
+        try:
+            await nodes.call(node, other)
+        except GanetiError as error:
+            return await waiting, error
+    raise AssertionError(f"{other.function()} has to fail on {node.name}")

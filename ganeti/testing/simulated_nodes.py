@@ -67,6 +67,7 @@ from ganeti.model.instance import AdminState
 from ganeti.model.node import Node
 from ganeti.testing.nodes import FakeNodes
 from ganeti.testing.simulated_disks import SimulatedDisks
+from ganeti.testing.simulated_transfers import SimulatedTransfers
 from ganeti.version import PROTOCOL_VERSION, RELEASE
 
 MEMORY_DOM0 = 1024
@@ -98,6 +99,7 @@ class SimulatedNodes:
         self.running: dict[str, dict[str, RunningInstance]] = {}
         """By name of node and instance."""
         self.disks = SimulatedDisks(nodes, cluster)
+        self.transfers = SimulatedTransfers(self.disks)
         self.data = self.disks.data
         """Disks that exist, by name of node; of external storage under the name `shared`."""
         self.open = self.disks.open
@@ -198,6 +200,7 @@ class SimulatedNodes:
             FinalizeMigrationTarget: self._finish_target,
             DiskShutdown: self._close,
             **self.disks.answers(),
+            **self.transfers.answers(),
             OsValidate: self._validate_os,
             InstanceOsAdd: self._install,
         }

@@ -23,7 +23,7 @@ from ganeti.model.calls.parcels import MAX_PARCEL_BYTES, Parcel, SignedParcel
 from ganeti.model.calls.system import WriteSsconf
 from ganeti.model.identity import Role
 from ganeti.model.reading import UNREADABLE
-from ganeti.wire.tls import identity_of
+from ganeti.wire.certificates import identity_of
 
 _DOMAIN = b"ganeti parcel 1\n"
 """Before what is signed: no other signature of the same key can be taken for one of a parcel."""

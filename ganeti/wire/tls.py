@@ -14,9 +14,6 @@ from weakref import WeakKeyDictionary
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pyasn1.codec.der import decoder
-from pyasn1.error import PyAsn1Error
-from pyasn1.type import char, univ
 
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
@@ -33,7 +30,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from ganeti.errors import ConfigurationError
-from ganeti.model.identity import IDENTITY_OID, Identity, Role
+from ganeti.model.identity import Identity, Role
+from ganeti.wire.certificates import identity_of
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,23 +98,6 @@ def only_node(cluster_uuid: str, node_uuid: str, name: str) -> Verdict:
         return None
 
     return judge
-
-
-def identity_of(certificate: x509.Certificate) -> Identity | None:
-    """What the private extension says; None if there is none or it cannot be read."""
-    try:
-        extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(IDENTITY_OID)).value
-        if not isinstance(extension, x509.UnrecognizedExtension):
-            return None
-        parts, rest = decoder.decode(
-            extension.value, asn1Spec=univ.SequenceOf(componentType=char.UTF8String())
-        )
-        role, node_uuid, cluster_uuid = (str(part) for part in parts)
-        if rest:
-            return None
-        return Identity(role=Role(role), node_uuid=node_uuid, cluster_uuid=cluster_uuid)
-    except (x509.ExtensionNotFound, PyAsn1Error, ValueError):
-        return None
 
 
 @implementer(IOpenSSLServerConnectionCreator)
