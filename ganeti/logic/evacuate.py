@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ganeti.logic.constraints import primary_problem
-from ganeti.logic.move_opcodes import Opcode, leave, replace_secondary
+from ganeti.logic.group_moves import is_local, why_not_copied
+from ganeti.logic.move_opcodes import Opcode, copy_to, leave, replace_secondary
 from ganeti.logic.node_figures import backend_reader, traits_of
 from ganeti.logic.node_state import Demand, NodeState, demand_of_instance
 from ganeti.logic.pair_search import Search
@@ -65,7 +66,11 @@ def change_group(request: ChangeGroup, scene: Scene) -> Solution:
     }
     targets = [group for group in request.target_groups or tuple(cluster.groups) if group not in homes]
     return _each(
-        request.instances, scene, lambda scene, instance: _into_group(scene, instance, frozenset(targets))
+        request.instances,
+        scene,
+        lambda scene, instance: _into_group(
+            scene, instance, frozenset(targets), allow_downtime=request.allow_downtime
+        ),
     )
 
 
@@ -164,14 +169,15 @@ def _both(scene: Scene, instance: Instance, *, is_strict: bool) -> _Move:
     return _Move(nodes=nodes, opcodes=journey(cluster, instance, nodes))
 
 
-def _into_group(scene: Scene, instance: Instance, targets: frozenset[GroupId]) -> _Move:
+def _into_group(
+    scene: Scene, instance: Instance, targets: frozenset[GroupId], *, allow_downtime: bool
+) -> _Move:
     """The best place in one of the groups; in `last_resort` ones only if there is no other."""
     cluster = scene.cluster
-    template = cluster.disk_template(instance)
-    if traits_of(template).mirroring is Mirroring.NONE:
-        raise _Stuck(
-            f"its {template} disks are on one node only, and no operation copies them to another group yet"
-        )
+    if is_local(cluster, instance):
+        problem = why_not_copied(cluster, instance, allow_downtime=allow_downtime)
+        if problem is not None:
+            raise _Stuck(problem)
     demand, wanted = _demand(cluster, instance), _request(cluster, instance)
     left = _without(scene, instance)
     online = [state for state in left.states if state.is_online]
@@ -188,8 +194,11 @@ def _into_group(scene: Scene, instance: Instance, targets: frozenset[GroupId]) -
 def journey(cluster: Cluster, instance: Instance, nodes: tuple[NodeId, ...]) -> tuple[Opcode, ...]:
     """Opcodes that bring an instance to new nodes.
 
-    Of a mirrored instance the mirror goes first, then it follows, then its new mirror (S2.3-017).
+    Of a mirrored instance the mirror goes first, then it follows, then its new mirror (S2.3-017). One whose
+    disks are on one node only is stopped and copied (S2.3-033).
     """
+    if is_local(cluster, instance):
+        return (copy_to(cluster, instance, nodes[0]),)
     is_down = cluster.nodes[instance.primary_node].offline
     if len(nodes) == 1:
         return (leave(cluster, instance, nodes[0], is_down=is_down),)

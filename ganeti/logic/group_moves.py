@@ -19,24 +19,46 @@ def homes_of(cluster: Cluster, instance: Instance) -> frozenset[GroupId]:
     return frozenset(cluster.nodes[node].group for node in cluster.nodes_of(instance))
 
 
-def check_hand_picked(cluster: Cluster, instance: Instance, nodes: Sequence[NodeId]) -> None:
+def is_local(cluster: Cluster, instance: Instance) -> bool:
+    """Whether the disks of an instance are on one node only, so that it can only leave by being copied."""
+    return traits_of(cluster.disk_template(instance)).mirroring is Mirroring.NONE
+
+
+def why_not_copied(cluster: Cluster, instance: Instance, *, allow_downtime: bool) -> str | None:
+    """Why a local instance cannot be copied to another group (S2.3-033)."""
+    template = cluster.disk_template(instance)
+    if not traits_of(template).is_copyable:
+        return f"its {template} disks are on one node only and cannot be copied"
+    if not allow_downtime:
+        return (
+            f"its {template} disks are on one node only: it would have to be stopped and copied "
+            "(--allow-downtime does that)"
+        )
+    primary = cluster.nodes[instance.primary_node]
+    if primary.offline:
+        return f"its {template} disks are on {primary.name} only, which is marked offline"
+    return None
+
+
+def check_hand_picked(
+    cluster: Cluster, instance: Instance, nodes: Sequence[NodeId], *, allow_downtime: bool = False
+) -> None:
     """Refuse nodes of another group that an instance cannot move to (S2.3-016, S2.3-021).
 
     Args:
         cluster: the configuration.
         instance: what is to move.
         nodes: where to, primary first.
+        allow_downtime: it may be stopped and copied.
 
     Raises:
         PrereqError: too many or too few, in several groups, or in a group in which it is already.
     """
     template = cluster.disk_template(instance)
-    if traits_of(template).mirroring is Mirroring.NONE:
-        raise PrereqError(
-            f"instance {instance.name} has {template} disks, which are on one node only, and nothing "
-            "copies them to another group yet",
-            code=ErrorCode.STATE,
-        )
+    if is_local(cluster, instance):
+        problem = why_not_copied(cluster, instance, allow_downtime=allow_downtime)
+        if problem is not None:
+            raise PrereqError(f"instance {instance.name} stays: {problem}", code=ErrorCode.STATE)
     needed = nodes_needed(template)
     if len(nodes) != needed or len(set(nodes)) != needed:
         form = "a primary and another secondary node (-n PRIMARY:SECONDARY)" if needed == 2 else "one node"

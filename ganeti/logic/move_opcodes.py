@@ -31,6 +31,15 @@ def leave(cluster: Cluster, instance: Instance, target: NodeId | None, *, is_dow
     }
 
 
+def copy_to(cluster: Cluster, instance: Instance, target: NodeId) -> Opcode:
+    """Stop an instance whose disks are on one node only, and copy it to another one."""
+    return {
+        "OP_ID": "OP_INSTANCE_MOVE",
+        "instance_name": instance.name,
+        "target_node": cluster.nodes[target].name,
+    }
+
+
 def replace_secondary(cluster: Cluster, instance: Instance, secondary: NodeId) -> Opcode:
     """Mirror an instance on another node than before."""
     return {

@@ -15,6 +15,7 @@ _STEPS = {
     "OP_INSTANCE_REPLACE_DISKS": "replace-disks",
     "OP_INSTANCE_MIGRATE": "migrate",
     "OP_INSTANCE_FAILOVER": "failover",
+    "OP_INSTANCE_MOVE": "stop and copy",
     "OP_INSTANCE_ACTIVATE_DISKS": "activate-disks",
 }
 
@@ -79,7 +80,10 @@ def _after(cluster: Cluster, opcode: Opcode, nodes: tuple[NodeId, ...]) -> tuple
     match opcode:
         case {"OP_ID": "OP_INSTANCE_REPLACE_DISKS", "remote_node": str(name)}:
             return (nodes[0], cluster.node(name).uuid)
-        case {"OP_ID": "OP_INSTANCE_MIGRATE" | "OP_INSTANCE_FAILOVER", "target_node": str(name)}:
+        case {
+            "OP_ID": "OP_INSTANCE_MIGRATE" | "OP_INSTANCE_FAILOVER" | "OP_INSTANCE_MOVE",
+            "target_node": str(name),
+        }:
             return (cluster.node(name).uuid, *nodes[1:])
         case {"OP_ID": "OP_INSTANCE_MIGRATE" | "OP_INSTANCE_FAILOVER"} if len(nodes) == 2:
             return nodes[::-1]

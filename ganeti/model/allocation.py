@@ -15,6 +15,9 @@ from ganeti.model.ids import GroupId, NodeId
 from ganeti.model.params import ParamValues
 from ganeti.model.spec import NicSpec
 
+BUILTIN = "builtin"
+"""Name of the allocator that comes with the cluster manager."""
+
 
 class EvacuationMode(StrEnum):
     """Which instances leave a node."""
@@ -87,6 +90,8 @@ class ChangeGroup(msgspec.Struct, frozen=True, kw_only=True, tag="change-group")
 
     instances: tuple[str, ...]
     target_groups: tuple[GroupId, ...]
+    allow_downtime: bool = False
+    """Those whose disks are on one node only are stopped and copied; external allocators do not know it."""
 
 
 class Evacuate(msgspec.Struct, frozen=True, kw_only=True, tag="node-evacuate"):

@@ -13,7 +13,7 @@ from ganeti.errors import PrereqError
 from ganeti.logic.capacity import capacities, merged, number_fitting
 from ganeti.logic.capacity_params import check_template, filled_params, given_params, merged_settings
 from ganeti.logic.what_if import NewNode, with_nodes, without_nodes
-from ganeti.model.allocation import Capacity, ClusterView
+from ganeti.model.allocation import BUILTIN, Capacity, ClusterView
 from ganeti.model.capacity import NOT_SET, CapacityParams, GroupCapacity, InstanceSpec
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import GroupId
@@ -22,9 +22,6 @@ from ganeti.model.node import NodeGroup
 from ganeti.model.units import parse_size_mib
 from ganeti.ops.base import Arguments, Command, Context, OpCode, Operation, Param, Route
 from ganeti.ops.kinds import GROUP, INSTANCE_SIZE, NODES, TEMPLATE, Kind
-
-BUILTIN = "builtin"
-"""Counts where the cluster has no default allocator."""
 
 _NODE_SIZE = re.compile(r"[^,]+,[^,]+,\d+")
 

@@ -17,6 +17,7 @@ from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, shar
 from ganeti.ops.allocator_jobs import allocator_jobs
 from ganeti.ops.base import Arguments, Command, Context, HookNodes, Hooks, HookTarget, Jobs, Param
 from ganeti.ops.group.base import GroupOpCode, GroupOperation, target_groups
+from ganeti.ops.group_change import solve_change
 from ganeti.ops.instance.common import require_allocator
 from ganeti.ops.target_checks import what_targets_lack
 
@@ -37,6 +38,9 @@ class EvacuateGroup(GroupOpCode, frozen=True, kw_only=True, tag="OP_GROUP_EVACUA
     force_failover: Annotated[bool, Param("stop and start instead of migrating", flag="force-failover")] = (
         False
     )
+    allow_downtime: Annotated[
+        bool, Param("stop and copy instances whose disks are on one node only", flag="allow-downtime")
+    ] = False
     partial: Annotated[bool, Param("move those that can go although others have to stay", flag="partial")] = (
         False
     )
@@ -89,9 +93,8 @@ class EvacuateGroupOperation(GroupOperation[EvacuateGroup, EvacuateFacts, Jobs])
         names = self._instances(cluster)
         if not names:
             return EvacuateFacts()
-        request = ChangeGroup(instances=names, target_groups=targets)
-        name = require_allocator(cluster, self.op.iallocator)
-        solution = await ctx.allocation.solve(name, request, cluster=cluster)
+        request = ChangeGroup(instances=names, target_groups=targets, allow_downtime=self.op.allow_downtime)
+        solution = await solve_change(ctx, require_allocator(cluster, self.op.iallocator), request)
         moves = await ctx.in_thread(partial(planned_moves, cluster, solution.jobs))
         lacking = await what_targets_lack(ctx, moves)
         kept = [index for index, move in enumerate(moves) if move.instance not in lacking]

@@ -19,6 +19,7 @@ from ganeti.model.locks import LockLevel, LockMode, LockPlan, all_of_level, excl
 from ganeti.ops.allocator_jobs import allocator_jobs
 from ganeti.ops.base import Arguments, Command, Context, HookNodes, Hooks, HookTarget, Jobs, Param, Route
 from ganeti.ops.group.base import target_groups
+from ganeti.ops.group_change import solve_change
 from ganeti.ops.instance.base import InstanceOpCode, InstanceOperation
 from ganeti.ops.instance.common import require_allocator, require_target
 from ganeti.ops.instance.group_cleanup import cleanup_jobs
@@ -48,6 +49,10 @@ class ChangeInstanceGroup(InstanceOpCode, frozen=True, kw_only=True, tag="OP_INS
             flag="cleanup",
         ),
     ] = False
+    allow_downtime: Annotated[
+        bool,
+        Param("stop and copy an instance whose disks are on one node only", flag="allow-downtime"),
+    ] = False
 
 
 class ChangeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +69,9 @@ class ChangeInstanceGroupOperation(InstanceOperation[ChangeInstanceGroup, Change
     """Finds group and nodes, and asks for the job that brings the instance there.
 
     By an allocator among all other groups or those that were named, or to nodes that were named
-    (S2.3-021). A move that broke off leaves a mirrored instance with its nodes in two groups; the
-    clean-up makes a new mirror in the group in which the instance runs (S2.3-018).
+    (S2.3-021). What is on one node only is stopped and copied, if that is allowed (S2.3-033). A move that
+    broke off leaves a mirrored instance with its nodes in two groups; the clean-up makes a new mirror in
+    the group in which the instance runs (S2.3-018).
     """
 
     keeps_state = True
@@ -199,12 +205,12 @@ class ChangeInstanceGroupOperation(InstanceOperation[ChangeInstanceGroup, Change
         request = ChangeGroup(
             instances=(instance.name,),
             target_groups=target_groups(cluster, self.op.target_groups, homes_of(cluster, instance)),
+            allow_downtime=self.op.allow_downtime,
         )
-        name = require_allocator(cluster, self.op.iallocator)
-        return await ctx.allocation.solve(name, request, cluster=cluster)
+        return await solve_change(ctx, require_allocator(cluster, self.op.iallocator), request)
 
     def _check_picked(self, cluster: Cluster, instance: Instance, nodes: tuple[NodeId, ...]) -> None:
-        check_hand_picked(cluster, instance, nodes)
+        check_hand_picked(cluster, instance, nodes, allow_downtime=self.op.allow_downtime)
         for node in nodes:
             require_target(cluster, cluster.nodes[node], f"move {instance.name}")
         problems = policy_problems(cluster, instance, nodes[0])

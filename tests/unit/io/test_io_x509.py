@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti.errors import ConfigurationError
 from ganeti.io.x509 import KeyPair, digest, expires_at, issue, make_authority
 from ganeti.model.identity import Identity, Role
+from ganeti.wire.certificates import identity_of
 from ganeti.wire.tls import (
     ClientTls,
     Credentials,
@@ -24,7 +25,6 @@ from ganeti.wire.tls import (
     ServerTls,
     Verdict,
     explain,
-    identity_of,
     only_master,
     only_node,
 )

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti.logic.allocate import scene_of, solve
 from ganeti.logic.allocator_answers import check_solution
 from ganeti.logic.constraints import primary_problem, secondary_problem
+from ganeti.logic.move_plan import planned_moves
 from ganeti.logic.node_figures import question_of
 from ganeti.logic.node_state import demand_of_request
 from ganeti.logic.pair_search import Search
@@ -172,11 +173,18 @@ class ChangeGroupTests(SynchronousTestCase):
         value = with_instance(value, "m", primary="node1", secondary="node3")
         self.value = with_instance(value, "s", primary="node1", template="rbd")
 
-    def change(self, *names: str, targets: tuple[int, ...] = (), value: Cluster | None = None) -> Solution:
+    def change(
+        self,
+        *names: str,
+        targets: tuple[int, ...] = (),
+        value: Cluster | None = None,
+        allow_downtime: bool = False,
+    ) -> Solution:
         """The answer, checked."""
         request = ChangeGroup(
             instances=tuple(f"{name}.example.com" for name in names),
             target_groups=tuple(group_id(number) for number in targets),
+            allow_downtime=allow_downtime,
         )
         view = placement_view(value or self.value)
         solution = solve(request, view)
@@ -230,9 +238,29 @@ class ChangeGroupTests(SynchronousTestCase):
         self.assertIn("cannot be used", self.change("m", value=both).failed[0][1])
 
     def test_unmirrored(self) -> None:
-        """What lies on one node only stays."""
+        """What lies on one node only stays, unless it may be stopped and copied (S2.3-033)."""
         value = with_instance(self.value, "p", primary="node1", template="plain")
-        self.assertIn("plain disks", self.change("p", value=value).failed[0][1])
+        ((_, reason),) = self.change("p", value=value).failed
+        self.assertRegex(reason, "plain disks are on one node only.*--allow-downtime")
+        solution = self.change("p", value=value, allow_downtime=True)
+        ((opcode,),) = solution.jobs
+        (placement,) = solution.placements
+        target = value.node(str(opcode["target_node"]))
+        self.assertEqual((opcode["OP_ID"], placement.nodes), ("OP_INSTANCE_MOVE", (target.uuid,)))
+        self.assertNotEqual(target.group, value.node("node1").group)
+        (move,) = planned_moves(value, solution.jobs)
+        self.assertEqual((move.steps, move.target), (("stop and copy",), (target.uuid,)))
+        self.assertEqual(move.touched, {value.node("node1").uuid, target.uuid})
+
+    def test_unmirrored_that_cannot_be_copied(self) -> None:
+        """From a node that is down nothing is copied, nor what no plugin of ours can copy."""
+        value = with_instance(self.value, "p", primary="node1", template="plain")
+        dead = with_node(value, "node1", offline=True, master_candidate=False)
+        ((_, reason),) = self.change("p", value=dead, allow_downtime=True).failed
+        self.assertIn("which is marked offline", reason)
+        strange = with_instance(self.value, "p", primary="node1", template="tape")
+        ((_, reason),) = self.change("p", value=strange, allow_downtime=True).failed
+        self.assertIn("tape disks are on one node only and cannot be copied", reason)
 
 
 class StoppedInstancesTests(SynchronousTestCase):

@@ -9,14 +9,16 @@ from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti.errors import GanetiError, OperationFailed, PrereqError
+from ganeti.model.allocation import Solution
 from ganeti.model.cluster import Cluster
 from ganeti.model.ids import NetworkId
 from ganeti.model.instance import AdminState
 from ganeti.model.network import Network
 from ganeti.model.node import GroupNetwork
+from ganeti.ops.group.evacuate import EvacuateGroup
 from ganeti.ops.instance.change_group import ChangeInstanceGroup
 from ganeti.ops.instance.replace_disks import ReplaceDisks
-from ganeti.testing.clusters import cluster, group_id, node_id, with_instance, with_node
+from ganeti.testing.clusters import cluster, group_id, node_id, with_instance, with_node, with_settings
 from ganeti.testing.operations import OperationWorld
 
 NAME = "inst1.example.com"
@@ -156,10 +158,83 @@ class ByNodesTests(MoveCase):
         self.refused(change(cleanup=True, target_groups=("group2",)), "in which the instance runs")
 
     def test_local_disks(self) -> None:
-        """Disks of one node only cannot go; that is said (S2.3-033)."""
+        """Disks of one node only need to be stopped and copied; that has to be asked for (S2.3-033)."""
         for template in ("plain", "file"):
             self.make(make(template))
-            self.refused(change("node2"), f"has {template} disks.*nothing copies them")
+            self.refused(
+                change("node2"), f"stays: its {template} disks are on one node only.*--allow-downtime"
+            )
+            (op,) = self.submitted(change("node2", allow_downtime=True))
+            self.assertEqual((op.op_id(), op.target_node), ("OP_INSTANCE_MOVE", "node2.example.com"))
+            self.world.run(op)
+            self.assertEqual(self.nodes(), ["node2"])
+            self.assertEqual(list(self.world.model.where(NAME)), ["node2.example.com"])
+
+    def test_local_disks_that_cannot_go(self) -> None:
+        """From a node that is down nothing can be copied; two nodes are one too many (S2.3-033)."""
+        value = with_settings(make("file"), master_node=node_id(3))
+        self.make(with_node(value, "node1", offline=True, master_candidate=False))
+        self.refused(change("node2", allow_downtime=True), "node1.example.com only, which is marked offline")
+        self.make(make("file"))
+        self.refused(change("node2", "node4", allow_downtime=True), "need one node")
+
+
+class OtherAllocatorTests(MoveCase):
+    """Instances with local disks where an allocator is to decide that cannot place them (S2.3-033)."""
+
+    def make_two(self) -> None:
+        """One with local disks beside a mirrored one."""
+        value = with_instance(make("file"), "inst2", primary="node1", secondary="node3")
+        self.make(value)
+
+    def drain(self, **more: Any) -> EvacuateGroup:
+        """Empty the group."""
+        return EvacuateGroup(group_name="default", iallocator="hail", **more)
+
+    def asked(self) -> list[tuple[str, Any]]:
+        """Who was asked for which instances."""
+        requests: list[tuple[str, Any, Any]] = self.world.allocation.requests
+        return [(name, request.instances) for name, request, _ in requests]
+
+    def test_allowed(self) -> None:
+        """The other one is asked for those that it can place, the built-in one for the rest."""
+        self.make_two()
+        self.world.allocation.solution = Solution()
+        self.world.run(self.drain(allow_downtime=True))
+        self.assertEqual(
+            self.asked(), [("hail", ("inst2.example.com",)), ("builtin", ("inst1.example.com",))]
+        )
+
+    def test_not_allowed(self) -> None:
+        """Without the permission it stays, and the option is named."""
+        self.make_two()
+        self.world.allocation.solution = Solution()
+        with self.assertRaisesRegex(OperationFailed, "inst1.example.com: its file disks .*--allow-downtime"):
+            self.world.run(self.drain())
+        self.assertEqual(self.asked(), [("hail", ("inst2.example.com",))])
+
+    def test_default(self) -> None:
+        """A dot stands for the default allocator; the built-in one is asked for all at once."""
+        for default, times in (("builtin", 1), ("hail", 2)):
+            self.make_two()
+            self.use_default(default)
+            self.world.allocation.solution = Solution()
+            self.world.run(EvacuateGroup(group_name="default", iallocator=".", allow_downtime=True))
+            self.assertEqual(len(self.asked()), times)
+
+    def use_default(self, name: str) -> None:
+        """Let the cluster have a default allocator."""
+        self.make(with_settings(self.world.cluster, default_iallocator=name))
+
+    def test_change_group(self) -> None:
+        """A single instance with local disks is placed by the built-in one, and copied."""
+        self.make(make("file"))
+        opcode = {"OP_ID": "OP_INSTANCE_MOVE", "instance_name": NAME, "target_node": "node4.example.com"}
+        self.world.allocation.solution = Solution(jobs=((opcode,),))
+        (op,) = self.submitted(change(iallocator="hail", allow_downtime=True))
+        self.assertEqual(self.asked(), [("builtin", (NAME,))])
+        self.world.run(op)
+        self.assertEqual(self.nodes(), ["node4"])
 
 
 class NeedsTests(MoveCase):

@@ -219,6 +219,13 @@ class InstanceLocksTests(SynchronousTestCase):
         own = {"nodegroup": ("S", {GROUP}), "node": ("E", {NODE1, NODE2})}
         self.check({**instance("mirrored"), **own}, op_id, instance_name="mirrored", cleanup=True)
 
+    def test_move(self) -> None:
+        """The instance, its primary and the target, and their resources, exclusively (S2.3-033)."""
+        nodes = {"node": ("E", {NODE1, NODE3}), "node-res": ("E", {NODE1, NODE3})}
+        self.check(
+            {**instance("local"), **nodes}, "OP_INSTANCE_MOVE", instance_name="local", target_node="node3"
+        )
+
     def test_unknown(self) -> None:
         """An instance that does not exist is refused at once, by every operation on one."""
         for operation in REGISTRY:
@@ -227,6 +234,7 @@ class InstanceLocksTests(SynchronousTestCase):
                 continue
             more = {"reboot_type": "hard"} if "reboot_type" in fields else {}
             more |= {"mode": "replace_auto"} if "between_groups" in fields else {}
+            more |= {"target_node": "node2"} if "compress" in fields else {}
             with self.assertRaisesRegex(PrereqError, "instance 'nobody' is not known"):
                 plan(operation.opcode.op_id(), instance_name="nobody", **more)
 

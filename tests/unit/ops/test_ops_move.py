@@ -138,9 +138,9 @@ class MoveTests(MoveCase):
         """The instance, source and target, and their resources."""
         requests = self.world.plan(MOVE).requests
         for level in (LockLevel.NODE, LockLevel.NODE_RES):
-            self.assertEqual(set(requests[level].names), {node_id(1), node_id(2)})
+            self.assertEqual(set(requests[level].names or ()), {node_id(1), node_id(2)})
             self.assertIs(requests[level].mode, LockMode.EXCLUSIVE)
-        self.assertEqual(set(requests[LockLevel.INSTANCE].names), {NAME})
+        self.assertEqual(set(requests[LockLevel.INSTANCE].names or ()), {NAME})
 
     def test_hooks(self) -> None:
         """Hooks run on the master, the source and the target, before and after."""
