@@ -46,6 +46,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """For the next bytes, or for room to send some."""
     handshake_s: float = 10.0
     """For whoever connects to prove who it is."""
+    farewell_s: float = 5.0
+    """For the other one to read why it was given up."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):

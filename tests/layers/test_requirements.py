@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs/reference/requirements.md"
 
 GROUPS = (
-    (1, 32),
+    (1, 33),
     # The state cache.
     (40, 56),
     # The watcher.

@@ -29,7 +29,6 @@ from ganeti.storage.tree import closing_order, opening_order
 _ENDPOINT_S = 30.0
 """A receiving function that was asked for begins to listen within this time, also on a busy node."""
 _FORGET_S = 86400.0
-_DRAIN_S = 5.0
 _NAME = re.compile(r"[0-9a-f-]{36}\Z")
 
 
@@ -155,7 +154,7 @@ def _listen(call: DiskReceive, node: NodeWorld, patience: Patience, path: str, s
         except GanetiError as error:
             with contextlib.suppress(NodeError):
                 line.say(Verdict(problem=str(error)[:1000]))
-                line.drain(_DRAIN_S)
+                line.drain(patience.farewell_s)
             raise
         line.say(Verdict(copied=copied))
         return copied

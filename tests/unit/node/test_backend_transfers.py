@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor as the_reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ganeti.errors import BlockDeviceError, GanetiError, NodeError
 from ganeti.io.x509 import KeyPair, issue, make_authority
@@ -27,15 +30,20 @@ from ganeti.node.backend.disk_transfers import disk_transfer_endpoint, receive, 
 from ganeti.node.backend.disks import blockdev_create
 from ganeti.node.backend.host import Host
 from ganeti.node.backend.registry import NodeWorld
+from ganeti.node.functions import Functions
+from ganeti.node.launcher import Launcher
 from ganeti.node.transfer_line import Hello, Line, Patience, Ready, Verdict, connected
+from ganeti.node.zygote import ZygoteSetup
 from ganeti.testing.node_world import WithNode
+
+reactor: Any = the_reactor
 
 NOW = time.time()
 AUTHORITY = make_authority("cluster.example.com", now=NOW)
 STRANGER = make_authority("other.example.com", now=NOW)
 TRANSFER = "0badcafe-0000-4000-8000-000000000001"
 MIB = 1024 * 1024
-QUICK = Patience(arrival_s=5.0, silence_s=1.0, handshake_s=1.0)
+QUICK = Patience(arrival_s=5.0, silence_s=1.0, handshake_s=1.0, farewell_s=0.5)
 SOURCE, TARGET = NodeId("uuid-source"), NodeId("uuid-target")
 
 
@@ -70,7 +78,7 @@ class Outcome:
             self._found.append(error)
 
 
-class TransferCase(WithNode, SynchronousTestCase):
+class Transfers(WithNode):
     """Two nodes, each with its certificate, that may keep images in the same directory."""
 
     address = "127.0.0.1"
@@ -138,6 +146,10 @@ class TransferCase(WithNode, SynchronousTestCase):
     def notes(self) -> list[str]:
         """What functions left behind for others to read."""
         return os.listdir(f"{self.target.host.paths.run_dir}/disk-transfers")
+
+
+class TransferCase(Transfers, SynchronousTestCase):
+    """Functions in threads."""
 
 
 class CopyTests(TransferCase):
@@ -343,3 +355,46 @@ class RefusalTests(TransferCase):
                 disk_transfer_endpoint(TransferEndpoint(transfer=name), self.target)
         with self.assertRaisesRegex(NodeError, "no disk is being received on node1"):
             disk_transfer_endpoint(TransferEndpoint(transfer=TRANSFER), self.node)
+
+
+class AbortTests(Transfers, TestCase):
+    """A receiving function as a real process."""
+
+    async def started(self) -> Functions:
+        """The functions of the target."""
+        setup = ZygoteSetup(root=self.target.host.paths.root, node_name="target.example.com")
+        launcher = Launcher(reactor, setup)
+        await launcher.startService()
+        self.addCleanup(launcher.stopService)
+        functions = Functions(reactor, launcher)
+        functions.startService()
+        self.addCleanup(functions.stopService)
+        return functions
+
+    async def test_aborted(self) -> None:
+        """When the call of the master is aborted the process ends, and the other end notices at once."""
+        functions = await self.started()
+        call = DiskReceive(transfer=TRANSFER, token="t0", disk=self.new, source=SOURCE, address=self.address)
+        begun = await functions.start("disk_receive", msgspec.json.encode(call), timeout_s=0.01)
+        assert begun.call_id is not None
+        asked = msgspec.json.encode(TransferEndpoint(transfer=TRANSFER))
+        found = await functions.start("disk_transfer_endpoint", asked, timeout_s=20)
+        assert found.result is not None
+        _, endpoint = msgspec.json.decode(found.result)
+        ready = threading.Event()
+
+        def half_a_copy() -> None:
+            with connected(self.source.host.paths, endpoint, TARGET, Patience()) as line:
+                line.say(Hello(token="t0", size=4 * MIB))
+                line.hear(Ready)
+                ready.set()
+                line.hear(Verdict)
+
+        sending = Outcome(half_a_copy)
+        self.assertTrue(await deferToThread(ready.wait, 20))
+        functions.abort(begun.call_id)
+        over = await functions.wait(begun.call_id, timeout_s=20)
+        self.assertIn(b"aborted on request", over.result or b"")
+        with self.assertRaisesRegex(NodeError, "went away|broke"):
+            await deferToThread(sending.get)
+        self.assertEqual(self.notes(), [])
