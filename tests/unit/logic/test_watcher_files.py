@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti.errors import GanetiError
 from ganeti.logic.watcher_files import extra_files, group_of_file, merged_status, read_status, status_text
 from ganeti.model.ids import GroupId
-from tests.unit.logic.test_watcher import findings, instance
+from tests.unit.logic.test_watcher_decisions import findings, instance
 
 HERE = GroupId("0c7c1f3e-8a4b-4d5e-9f60-718293a4b5c6")
 GONE = "ffffffff-8a4b-4d5e-9f60-718293a4b5c6"

@@ -21,7 +21,7 @@ from ganeti.model.ids import GroupId
 from ganeti.model.paths import Paths
 from ganeti.watcher.state_file import StateFile
 from ganeti.watcher.status_files import StatusFiles
-from tests.unit.logic.test_watcher import instance
+from tests.unit.logic.test_watcher_decisions import instance
 
 HERE = GroupId("0c7c1f3e-8a4b-4d5e-9f60-718293a4b5c6")
 THERE = GroupId("1c7c1f3e-8a4b-4d5e-9f60-718293a4b5c6")
