@@ -100,7 +100,10 @@ def _move(request: Evacuate, scene: Scene, instance: Instance) -> _Move:
     mirroring = traits_of(template).mirroring
     is_down = cluster.nodes[instance.primary_node].offline
     if mirroring is Mirroring.NONE:
-        raise _Stuck(f"its {template} disks are on one node only: it can be moved, but not evacuated")
+        raise _Stuck(
+            f"its {template} disks are on one node only: it cannot be evacuated, but 'gnt-instance move' "
+            "stops it and copies them"
+        )
     if mirroring is Mirroring.EXTERNAL:
         if mode is EvacuationMode.SECONDARY_ONLY:
             raise _Stuck(f"with disks of template {template} it has no secondary node")

@@ -72,7 +72,7 @@ def mirroring_of(cluster: Cluster, instance: Instance) -> Mirroring:
         template = cluster.disk_template(instance)
         raise PrereqError(
             f"instance {instance.name} has disks of template {template}, which no other node can reach; "
-            "it can be moved, but not migrated or failed over",
+            "it cannot be migrated or failed over; 'gnt-instance move' stops it and copies them",
             code=ErrorCode.STATE,
         )
     return kinds.pop()
