@@ -69,7 +69,7 @@ class GroupListTests(PlacementCase):
 
     def test_busy_group(self) -> None:
         """A job that holds all nodes of one group does not hold up an instance for another one (S2.3-055)."""
-        self.gnt("gnt-debug delay --submit -n node3 30")
+        self.gnt("gnt-debug delay --submit --no-master -n node3 20")
         number = self.newest_job()["id"]
         self.addCleanup(self.cluster.gnt, f"gnt-job cancel {number}", check=False)
         self.wait_for("job", str(number), ["running"], "status")
